@@ -1,0 +1,21 @@
+"""Augmentation: per sample in the pipeline (`sample`), and mixing per batch in the compiled step (`batch`)."""
+
+from descent.augmentation.automatic import RandAugment, TrivialAugment
+from descent.augmentation.chain import Chain
+from descent.augmentation.erasing import Cutout, RandomErasing
+from descent.augmentation.image import FlipCrop, NoSampleAugmentation
+from descent.augmentation.mixing import Mixing, NoMixing
+from descent.augmentation.standard import Standard
+
+__all__ = [
+    "NoSampleAugmentation",
+    "FlipCrop",
+    "Standard",
+    "RandomErasing",
+    "Cutout",
+    "RandAugment",
+    "TrivialAugment",
+    "Chain",
+    "NoMixing",
+    "Mixing",
+]

@@ -1,0 +1,45 @@
+"""Several augmentations, one after another."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from etils import epy
+from pydantic import BeforeValidator
+
+from descent import seeds
+from descent.types import Plan, SampleAugmentation, Spec, part
+
+with epy.lazy_imports():
+    import tensorflow as tf
+
+
+def _present(value: Any) -> Any:
+    """A mapping of parts without those that were set to null."""
+    return {k: v for k, v in value.items() if v is not None} if isinstance(value, Mapping) else value
+
+
+@part
+class Chain:
+    """Augmentations applied in order, with independent draws.
+
+    Attributes:
+        parts: the augmentations by name; one set to null is left out.
+    """
+
+    parts: Annotated[Mapping[str, SampleAugmentation], BeforeValidator(_present)]
+
+    def resolved(self, spec: Spec) -> Chain:
+        return dataclasses.replace(self, parts={name: part.resolved(spec) for name, part in self.parts.items()})
+
+    def draw(self, seed: tf.Tensor, shape: Sequence[int]) -> Plan:
+        """The plan of each part, under its name."""
+        keys = seeds.split(seed, max(1, len(self.parts)))
+        return {name: part.draw(key, shape) for key, (name, part) in zip(keys, self.parts.items(), strict=False)}
+
+    def apply(self, plan: Plan, inputs: tf.Tensor) -> tf.Tensor:
+        for name, augmentation in self.parts.items():
+            inputs = augmentation.apply(plan[name], inputs)
+        return inputs

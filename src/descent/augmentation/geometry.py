@@ -1,0 +1,98 @@
+"""Flips, zooms, rotations, shears and shifts as one projective transform an image, for the whole batch at once.
+
+Moves are 3x3 matrices in pixels about the image's centre, x to the right and y down. A matrix maps *backwards*:
+from a place in the new image to where its value is taken in the old one. The moves made one after another
+are therefore the product of their matrices in the order they are made, and pixels are interpolated only once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from etils import epy
+
+with epy.lazy_imports():
+    import tensorflow as tf
+
+FillMode = Literal["constant", "reflect", "nearest", "wrap"]
+Interpolation = Literal["bilinear", "nearest"]
+
+
+def _matrix(*entries: tf.Tensor) -> tf.Tensor:
+    """[b, 3, 3] from the six entries [b] of the upper two rows."""
+    zero, one = tf.zeros_like(entries[0]), tf.ones_like(entries[0])
+    return tf.reshape(tf.stack([*entries, zero, zero, one], axis=1), [-1, 3, 3])
+
+
+def flip(flips: tf.Tensor) -> tf.Tensor:
+    """A left-right mirror image where `flips` [b] is true."""
+    zero = tf.zeros(tf.shape(flips))
+    return _matrix(tf.where(flips, -1.0, 1.0), zero, zero, zero, zero + 1, zero)
+
+
+def zoom(logarithm: tf.Tensor) -> tf.Tensor:
+    """Enlarged by the factor e^logarithm [b]: below 0 the image shrinks."""
+    scale, zero = tf.exp(-logarithm), tf.zeros_like(logarithm)
+    return _matrix(scale, zero, zero, zero, scale, zero)
+
+
+def rotation(angle: tf.Tensor) -> tf.Tensor:
+    """Turned counterclockwise by `angle` [b], in radians."""
+    cos, sin, zero = tf.cos(angle), tf.sin(angle), tf.zeros_like(angle)
+    return _matrix(cos, -sin, zero, sin, cos, zero)
+
+
+def shear(slopes: tf.Tensor) -> tf.Tensor:
+    """Rows slide by `slopes[:, 0]` pixels for each pixel down, then columns by `slopes[:, 1]` for each to the right."""
+    zero = tf.zeros_like(slopes[:, 0])
+    along_x = _matrix(zero + 1, -slopes[:, 0], zero, zero, zero + 1, zero)
+    return along_x @ _matrix(zero + 1, zero, zero, -slopes[:, 1], zero + 1, zero)
+
+
+def translation(pixels: tf.Tensor) -> tf.Tensor:
+    """Moved by `pixels` [b, 2]: down and to the right."""
+    zero = tf.zeros_like(pixels[:, 0])
+    return _matrix(zero + 1, zero, -pixels[:, 1], zero, zero + 1, -pixels[:, 0])
+
+
+MOVES = {"flip": flip, "zoom": zoom, "rotation": rotation, "shear": shear, "translation": translation}
+
+
+def composed(plan: Mapping[str, tf.Tensor]) -> tf.Tensor | None:
+    """All moves of a plan as one matrix [b, 3, 3], made in the order of `MOVES`; None if it has none."""
+    product = None
+    for name in (name for name in MOVES if name in plan):
+        matrix = MOVES[name](plan[name])
+        product = matrix if product is None else product @ matrix
+    return product
+
+
+def warp(
+    images: tf.Tensor,
+    matrix: tf.Tensor,
+    *,
+    interpolation: Interpolation = "bilinear",
+    fill_mode: FillMode = "constant",
+    fill: float = 0.0,
+) -> tf.Tensor:
+    """Float images [b, h, w, c] moved by `matrix` [b, 3, 3]; the identity changes no bit.
+
+    Outside the image "constant" is `fill`, "reflect" mirrors with the edge pixel doubled, "nearest" repeats the
+    edge, "wrap" starts again at the other side (without interpolating across the seam). Bytes would be cut off,
+    not rounded, by the kernel, which darkens an image by half a level: hence float.
+    """
+    height, width = images.shape[1:3]
+    one = tf.ones([1])
+    centre = translation(one[:, None] * [(height - 1) / 2, (width - 1) / 2])
+    back = translation(one[:, None] * [(1 - height) / 2, (1 - width) / 2])
+    # Backwards: from the corner to the centre, the move, and to the corner again.
+    whole = back @ matrix @ centre
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=images,
+        transforms=tf.reshape(whole, [-1, 9])[:, :8],
+        output_shape=[height, width],
+        fill_value=fill,
+        interpolation=interpolation.upper(),
+        fill_mode=fill_mode.upper(),
+    )

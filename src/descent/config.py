@@ -1,0 +1,328 @@
+"""Hydra and OmegaConf live here: composing, instantiating, readable errors, and reading a run back."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import yaml
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+
+from descent import wording
+from descent.experiment import Experiment
+from descent.folder import RunFolder
+from descent.types import UserError
+
+if TYPE_CHECKING:
+    import keras
+    import pandas
+
+    from descent.session import Built
+
+_HERE = Path(__file__).resolve().parent
+PROJECT = _HERE.parents[1] if (_HERE.parents[1] / "conf").is_dir() else Path.cwd()
+CONF = PROJECT / "conf" if (PROJECT / "conf").is_dir() else _HERE / "conf"
+
+# Keys of the root config that say how to run, not what.
+NOT_FIELDS = ("hydra", "resume")
+# What may differ when a run is continued: it changes no result.
+FREE_ON_RESUME = ("resume", "logger", "hydra")
+
+
+# What composing raises; Hydra says "Config group override must be" with a plain ValueError.
+COMPOSING = (HydraException, OmegaConfBaseException, ValueError)
+HELP = {"-h", "--help"}
+
+
+# --- resolvers: where a run writes -------------------------------------------------------------------------------
+
+
+def new_folder(name: str) -> Path:
+    """A folder for a new run, under the project's `outputs/` whatever the working directory is."""
+    return PROJECT / "outputs" / name / f"{datetime.now():%Y%m%d-%H%M%S-%f}"
+
+
+def _run_dir(resume: str | None, name: str) -> str:
+    return str(Path(resume).absolute() if resume else new_folder(str(name)))
+
+
+# Cached: Hydra resolves the folder several times, and it must stay the same one.
+OmegaConf.register_new_resolver("run_dir", _run_dir, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("sweep_dir", lambda name: _run_dir(None, name), use_cache=True, replace=True)
+
+
+# --- from a config to an experiment ------------------------------------------------------------------------------
+
+
+def to_experiment(config: DictConfig) -> Experiment:
+    """The experiment that a composed config describes.
+
+    Raises:
+        UserError: a value is wrong, in one line.
+    """
+    known = [str(key) for key in config if key not in NOT_FIELDS]
+    config = OmegaConf.masked_copy(config, known)
+    try:
+        return instantiate(config)
+    except InstantiationException as error:
+        raise UserError(_instantiation(error, config)) from error
+    except OmegaConfBaseException as error:
+        raise UserError(wording.composition(str(error), (), ())) from error
+
+
+def _instantiation(error: InstantiationException, config: DictConfig) -> str:
+    found = re.search(r"full_key: ([^\s\"]+)", str(error))
+    key = found[1] if found else ""
+    node = OmegaConf.select(config, key) if key else config
+    target = node.get("_target_") if isinstance(node, DictConfig) else None
+    cause: BaseException = error.__cause__ or error
+    if isinstance(cause, ValidationError):
+        return wording.validation(cause, key, _class(target))
+    if isinstance(cause, (ImportError, AttributeError)) or "locat" in str(error):
+        return f"{key or 'config'}._target_={target}: no such class can be imported"
+    if isinstance(cause, UserError):
+        return str(cause)
+    return f"{key or 'config'}: {' '.join(str(cause).split())}"
+
+
+def _class(target: str | None) -> type | None:
+    try:
+        return get_class(target) if target else None
+    except Exception:
+        return None
+
+
+def saved_overrides(overrides: list[str]) -> list[str]:
+    """Overrides that a run being continued must not be given."""
+    return [word for word in overrides if re.split(r"[./=@]", word.lstrip("+~"))[0] not in FREE_ON_RESUME]
+
+
+def planned(config: DictConfig, overrides: list[str]) -> Experiment:
+    """What is to be run: the composed config, or the saved one of the run that is continued."""
+    if not config.resume:
+        return to_experiment(config)
+    if refused := saved_overrides(overrides):
+        raise UserError(f"{refused[0]}: a run is continued with its own config; only logger may differ")
+    saved = load_experiment(config.resume)
+    if any(re.split(r"[./=]", word)[0] == "logger" for word in overrides):
+        return dataclasses.replace(saved, logger=to_experiment(config).logger)
+    return saved
+
+
+def load_experiment(folder: str | Path) -> Experiment:
+    """The experiment a run folder was made by.
+
+    Raises:
+        UserError: the folder holds no run.
+    """
+    path = Path(folder) / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"{folder}: no run folder (it has no config.yaml)")
+    try:
+        config = OmegaConf.load(path)
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is damaged: {' '.join(str(error).split())}") from error
+    if not isinstance(config, DictConfig):
+        raise UserError(f"{path} is damaged: it holds no mapping")
+    config["_convert_"] = "all"
+    return to_experiment(config)
+
+
+# --- from Python -----------------------------------------------------------------------------------------------------
+
+
+def compose(*overrides: str) -> Experiment:
+    """The experiment of `python train.py OVERRIDES`, without the command line.
+
+    Raises:
+        UserError: an override is wrong, in one line.
+    """
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return to_experiment(hydra_compose("train", list(overrides)))
+    except COMPOSING as error:
+        raise UserError(reworded(error, overrides)) from error
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A finished run, for a notebook.
+
+    Attributes:
+        model: the Keras model with its best weights.
+        experiment: the run's config, as the value it is.
+        metrics: the log, a row a record, indexed by step.
+        summary: the content of `summary.json`.
+    """
+
+    model: keras.Model
+    experiment: Experiment
+    metrics: pandas.DataFrame
+    summary: dict[str, Any]
+
+
+def load(folder: str | Path) -> Loaded:
+    """Reads a finished run back.
+
+    Raises:
+        UserError: the folder holds no run, or its best weights are missing or damaged.
+    """
+    import pandas
+
+    from descent.folder import read_rows
+
+    experiment, built, place = restore(folder)
+    metrics = pandas.DataFrame(read_rows(place.metrics)).set_index("step")
+    summary = place.read_json("summary.json")
+    return Loaded(model=built.state.model, experiment=experiment, metrics=metrics, summary=summary)
+
+
+def restore(folder: str | Path) -> tuple[Experiment, Built, RunFolder]:
+    """The experiment of a finished run, built, with the best weights in its model.
+
+    Raises:
+        UserError: the folder holds no run, or its best weights are missing or damaged.
+    """
+    from descent import checkpoint
+    from descent.session import build
+
+    place = RunFolder(folder)
+    experiment = load_experiment(place.path)
+    weights = checkpoint.load_weights(place.checkpoints / "best")
+    built = build(experiment.resolved())
+    built.state.best = weights
+    built.state.use_best()
+    return experiment, built, place
+
+
+# --- errors and the entry --------------------------------------------------------------------------------------------
+
+
+def reworded(error: BaseException, overrides: Sequence[str]) -> str:
+    """What Hydra or OmegaConf raised while composing, in one line."""
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: not an override; write key=value, and quote what has spaces or brackets"
+    if isinstance(error, OmegaConfBaseException) or "Could not" in str(error):
+        return wording.composition(str(error), _known_keys(overrides), _groups())
+    if isinstance(error, ValueError) and "Config group override" not in str(error):
+        raise error
+    return wording.composition(str(error), (), ())
+
+
+def _groups() -> list[str]:
+    return [str(p.relative_to(CONF)) for p in CONF.rglob("*") if p.is_dir() and p.name != "hydra"]
+
+
+def _known_keys(overrides: Sequence[str]) -> list[str]:
+    """Every key of the config with the options that were chosen, dotted."""
+    groups, chosen = _groups(), []
+    for word in overrides:
+        group, _, option = word.partition("=")
+        if group in groups and (CONF / group / f"{option}.yaml").is_file():
+            chosen.append(word)
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = OmegaConf.to_container(hydra_compose("train", chosen))
+
+    def walk(node: Any, prefix: str) -> list[str]:
+        if not isinstance(node, dict):
+            return [prefix]
+        inner = [key for name, child in node.items() for key in walk(child, f"{prefix}.{name}".lstrip("."))]
+        return [*([prefix] if prefix else []), *inner]
+
+    return [key for key in walk(config, "") if not key.endswith("_")]
+
+
+def run_main(main: Callable[[], Any]) -> None:
+    """Runs an entry; whatever a user can mend is one line on stderr and exit code 2."""
+    try:
+        main()
+    except UserError as error:
+        fail(str(error))
+    except COMPOSING as error:
+        fail(reworded(error, sys.argv[1:]))
+
+
+def run_train(main: Callable[[], Any]) -> None:
+    """Runs Hydra's main of `train.py`."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors, for us to reword
+    run_main(main if not HELP & set(sys.argv[1:]) else lambda: print(_help()))
+
+
+def _help() -> str:
+    """What `--help` shows. Hydra's own walks all groups twice, which takes it a second."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra_compose("train", return_hydra_config=True)
+    groups = (f"  {g}: {', '.join(sorted(p.stem for p in (CONF / g).glob('*.yaml')))}" for g in sorted(_groups()))
+    keys = OmegaConf.to_yaml(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
+    words = config.hydra.help
+    return "\n".join([words.header, "Groups (group=option):", *groups, "", "Keys (key=value):", keys, words.footer])
+
+
+def script_words(about: str | None) -> list[str]:
+    """The arguments of a script; without any, or where help is asked for, prints what it is about and ends."""
+    words = sys.argv[1:]
+    if not words or words[0] in HELP:
+        print(about)
+        raise SystemExit(0 if words else 2)
+    sys.path.insert(0, str(PROJECT))  # where `python train.py` finds a user's own modules
+    return words
+
+
+def run_script(command: Callable[..., Callable[[], None]]) -> None:
+    """Runs a script of `key=value` arguments: a part whose fields are the keys and whose call is the work."""
+    words = script_words(sys.modules[command.__module__].__doc__)
+    try:
+        given = dict(word.split("=", 1) if "=" in word else _not_an_argument(word) for word in words)
+        command(**{key: yaml.safe_load(value) for key, value in given.items()})()
+    except ValidationError as error:
+        fail(wording.validation(error, "", command if isinstance(command, type) else None))
+    except UserError as error:
+        fail(str(error))
+
+
+def _not_an_argument(word: str) -> NoReturn:
+    raise UserError(f"{word}: write key=value")
+
+
+def fail(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+class Guard(Callback):
+    """Checks the whole config before Hydra makes the run folder, so that a mistake leaves nothing behind."""
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        try:
+            planned(config, list(config.hydra.overrides.task))
+        except UserError as error:
+            fail(str(error))
+
+
+def start(config: DictConfig) -> float:
+    """The body of `train.py`: trains the planned run in the folder Hydra made; returns the objective."""
+    hydra = HydraConfig.get()
+    overrides = list(hydra.overrides.task)
+    result = planned(config, overrides).run(hydra.runtime.output_dir, overrides=overrides)
+    sweeping = hydra.mode == RunMode.MULTIRUN
+    if result.exit_code and not (sweeping and result.summary["status"] == "halted"):
+        raise SystemExit(result.exit_code)  # a halted job of a sweep is a result: the others go on
+    return result.objective

@@ -1,0 +1,80 @@
+"""Image files decoded inside the graph, brought upright and to one size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+import numpy as np
+from etils import epy
+
+from descent.types import Spec, Split
+
+with epy.lazy_imports():
+    import tensorflow as tf
+
+Fit = Literal["crop", "pad"]
+
+
+class Samples(NamedTuple):
+    """Files of one split, in the order of their paths: paths, class numbers and EXIF orientations, each [m]."""
+
+    paths: np.ndarray
+    labels: np.ndarray
+    orientations: np.ndarray
+
+    def at(self, which: np.ndarray) -> Samples:
+        return Samples(*(column[which] for column in self))
+
+
+class OpenFolder:
+    """An open folder: files are read and decoded as they are asked for."""
+
+    def __init__(self, spec: Spec, splits: Mapping[Split, Samples], fit: Fit) -> None:
+        self.spec, self.fit = spec, fit
+        with tf.device("CPU"):
+            self.splits = {
+                split: Samples(*(tf.constant(column) for column in samples)) for split, samples in splits.items()
+            }
+
+    def gather(self, split: Split, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Images uint8 [m, h, w, c] and labels int32 [m] at `indices` [m]."""
+        paths, labels, orientations = (tf.gather(column, indices) for column in self.splits[split])
+        images = tf.map_fn(
+            lambda pair: self._image(*pair),
+            (paths, orientations),
+            fn_output_signature=tf.TensorSpec(self.spec.shape, tf.uint8),
+        )
+        return images, labels
+
+    def _image(self, path: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+        decoded = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
+        fitted = fit(upright(decoded, orientation), self.spec.shape[:2], self.fit)
+        if self.spec.shape[-1] == 1:
+            fitted = tf.image.rgb_to_grayscale(fitted)
+        return tf.ensure_shape(tf.cast(tf.round(tf.clip_by_value(fitted, 0.0, 255.0)), tf.uint8), self.spec.shape)
+
+
+def upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """The image [h, w, c] as it was seen through the camera (EXIF 2.32, tag 0x0112).
+
+    5 to 8 are transposed; then 3, 4, 7 and 8 are upside down, and 2, 3, 6 and 7 left side right.
+    """
+    image = tf.transpose(image, tf.where(orientation >= 5, [1, 0, 2], [0, 1, 2]))
+    flipped = [tf.reduce_any(orientation == [3, 4, 7, 8]), tf.reduce_any(orientation == [2, 3, 6, 7])]
+    return tf.reverse(image, tf.boolean_mask([0, 1], tf.stack(flipped)))
+
+
+def fit(image: tf.Tensor, size: tuple[int, ...], how: Fit) -> tf.Tensor:
+    """The image [h, w, c], scaled about its middle, to [*size, c] in float32: bilinear, antialiased, aspect kept."""
+    shape = tf.cast(tf.shape(image)[:2], tf.float32)
+    ratios = tf.constant(size, tf.float32) / shape
+    scale = tf.reduce_max(ratios) if how == "crop" else tf.reduce_min(ratios)
+    return tf.raw_ops.ScaleAndTranslate(
+        images=image[None],
+        size=size,
+        scale=tf.stack([scale, scale]),
+        translation=(tf.constant(size, tf.float32) - scale * shape) / 2,
+        kernel_type="triangle",
+        antialias=True,
+    )[0]

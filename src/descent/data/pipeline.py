@@ -1,0 +1,125 @@
+"""From a step to its batch. A batch is a pure function of (seed, step); resuming is starting the range elsewhere.
+
+Sample positions run on through the epochs: position p = step * batch + i is sample `p % n` of epoch `p // n` in
+that epoch's own order. Past the last epoch the positions go on into the next one, with weight 0.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+from etils import epy
+
+from descent import seeds
+from descent.types import BatchAugmentation, OpenSource, SampleAugmentation, Spec, Split
+
+with epy.lazy_imports():
+    import tensorflow as tf
+
+
+class Chunk(NamedTuple):
+    """K steps: every tensor has the leading size K. `inputs` are raw, `targets` are labels or real values."""
+
+    inputs: tf.Tensor
+    targets: tf.Tensor
+    weight: tf.Tensor
+    plan: Any
+
+
+def shuffled(positions: tf.Tensor, size: int, word: int) -> tf.Tensor:
+    """The sample at each position (int64 [m]) when every epoch of `size` samples is a permutation.
+
+    `RandomIndexShuffle` uses only the low byte of each word of its seed, so the words are drawn from (word,
+    epoch); its default of 4 rounds mixes too little.
+    """
+    epochs, offsets = positions // size, positions % size
+    first = epochs[0]
+    several = tf.range(first, epochs[-1] + 1)
+
+    def words(epoch: tf.Tensor) -> tf.Tensor:
+        return tf.random.stateless_uniform([3], seeds.key(word, epoch), None, None, tf.int32, alg="philox")
+
+    table = tf.map_fn(words, several, fn_output_signature=tf.TensorSpec([3], tf.int32))
+    return tf.raw_ops.RandomIndexShuffle(
+        index=offsets,
+        seed=tf.gather(table, epochs - first),
+        max_index=tf.fill(tf.shape(offsets), tf.constant(size - 1, tf.int64)),
+        rounds=8,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """Everything a batch is a function of, beside the step.
+
+    Attributes:
+        samples: how many sample positions the whole run uses; later ones have weight 0.
+        steps: length of the run in steps.
+        chunk: K, the steps in a chunk.
+    """
+
+    source: OpenSource
+    spec: Spec
+    sample: SampleAugmentation
+    mixing: BatchAugmentation
+    batch_size: int
+    samples: int
+    steps: int
+    chunk: int
+    seed: int
+
+    def training(self, start: int) -> tf.data.Dataset:
+        """Chunks from step `start` on, each K steps long, also the last (its surplus steps have weight 0)."""
+        return _mapped(tf.data.Dataset.range(start, self.steps, self.chunk), self.chunk_at)
+
+    def chunk_at(self, first: tf.Tensor) -> Chunk:
+        """The chunk that begins at step `first` (int64 scalar)."""
+        steps = first + tf.range(self.chunk, dtype=tf.int64)
+        positions = first * self.batch_size + tf.range(self.chunk * self.batch_size, dtype=tf.int64)
+        indices = shuffled(positions, self.spec.sizes["train"], seeds.stream(self.seed, "order"))
+        inputs, targets = self.source.gather("train", indices)
+        weight = tf.cast(positions < self.samples, tf.float32)
+        lead = [self.chunk, self.batch_size]
+        inputs = tf.reshape(inputs, [*lead, *self.spec.shape])
+        inputs, plan = tf.map_fn(
+            lambda pair: self._augment(*pair),
+            (steps, inputs),
+            fn_output_signature=self._signature(inputs.dtype),
+        )
+        return Chunk(inputs, tf.reshape(targets, lead), tf.reshape(weight, lead), plan)
+
+    def _augment(self, step: tf.Tensor, inputs: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        """One step's draws: mapped per step, so that K never changes a bit."""
+        shape = [self.batch_size, *self.spec.shape]
+        draws = self.sample.draw(seeds.key(seeds.stream(self.seed, "augment"), step), shape)
+        inputs = tf.ensure_shape(self.sample.apply(draws, inputs), shape)
+        progress = tf.cast(step, tf.float32) / self.steps
+        return inputs, self.mixing.draw(seeds.key(seeds.stream(self.seed, "mix"), step), shape, progress)
+
+    def _signature(self, dtype: tf.DType) -> Any:
+        """What `_augment` returns, found by tracing it once."""
+        shape = [self.batch_size, *self.spec.shape]
+        traced = tf.function(self._augment, autograph=False).get_concrete_function(
+            tf.TensorSpec([], tf.int64), tf.TensorSpec(shape, dtype)
+        )
+        return tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), traced.structured_outputs)
+
+    def evaluation(self, split: Split, batch_size: int, chunk: int) -> tf.data.Dataset:
+        """A split in order, as chunks of `chunk` batches, padded to full batches with weight 0."""
+        size = self.spec.sizes[split]
+
+        def chunk_at(first: tf.Tensor) -> Chunk:
+            positions = first * batch_size + tf.range(chunk * batch_size, dtype=tf.int64)
+            inputs, targets = self.source.gather(split, tf.minimum(positions, size - 1))
+            lead = [chunk, batch_size]
+            weight = tf.reshape(tf.cast(positions < size, tf.float32), lead)
+            return Chunk(tf.reshape(inputs, [*lead, *self.spec.shape]), tf.reshape(targets, lead), weight, {})
+
+        batches = -(-size // batch_size)
+        return _mapped(tf.data.Dataset.range(0, batches, chunk), chunk_at)
+
+
+def _mapped(steps: tf.data.Dataset, function: Any) -> tf.data.Dataset:
+    chunks = steps.map(function, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return chunks.prefetch(2)

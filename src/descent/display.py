@@ -1,0 +1,77 @@
+"""What a person sees while a run is under way: a panel, a progress bar, or plain lines without a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from descent.types import Record
+
+QUIET_SECONDS = 2.0  # between lines of evaluations
+SILENT_SECONDS = 15.0  # without any line, where there is no progress bar
+
+
+def panel(console: Console, title: str, facts: Mapping[str, str]) -> None:
+    table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(f"[dim]{name}[/dim]", value)
+    console.print(Panel(table, title=title, title_align="left", border_style="dim", expand=False))
+
+
+def short(record: Record, prefix: str) -> str:
+    """The metrics of a split in a few words, accuracies in percent."""
+    words = []
+    for name, value in record.items():
+        if name.startswith(f"{prefix}/"):
+            words.append(f"{name} {value:.2%}" if name.endswith("accuracy") else f"{name} {value:.4g}")
+    return "  ".join(words)
+
+
+class Ticker:
+    """Shows progress; use it as a context."""
+
+    def __init__(self, console: Console, total: int, start: int) -> None:
+        self.console, self.total, self.last = console, total, time.monotonic()
+        self.bar = Progress(
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[metrics]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task("", total=total, completed=start, rate="", metrics="")
+
+    def __enter__(self) -> Ticker:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def step(self, step: int, rate: float) -> None:
+        pace = f"{rate:,.0f} samples/s" if rate else ""
+        self.bar.update(self.task, completed=step, rate=pace)
+        if not self.console.is_terminal and time.monotonic() - self.last > SILENT_SECONDS:
+            self._line(step, pace)
+
+    def evaluated(self, record: Record, rate: float) -> None:
+        """A line for each evaluation, but no more than one in two seconds."""
+        metrics, step = short(record, "val"), int(record["step"])
+        self.bar.update(self.task, metrics=metrics)
+        due = time.monotonic() - self.last > QUIET_SECONDS or step == self.total
+        if due:
+            self._line(step, f"epoch {record['epoch']:.1f}  {metrics}  {rate:,.0f} samples/s")
+
+    def _line(self, step: int, text: str) -> None:
+        self.last = time.monotonic()
+        self.console.print(f"step {step}/{self.total}  {text}", highlight=False)

@@ -1,0 +1,113 @@
+"""What the bits of a result depend on beside the config: set before the first tensor, and written down."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from etils import epy
+
+from descent.trainer import Trainer
+from descent.types import UserError
+
+with epy.lazy_imports():
+    import keras
+    import tensorflow as tf
+    from tensorflow.python.framework.config import is_op_determinism_enabled
+
+PACKAGES = ("descent", "tensorflow", "keras", "numpy", "hydra-core", "omegaconf")
+
+
+def prepare(trainer: Trainer) -> None:
+    """Threads, determinism and Keras' globals.
+
+    Raises:
+        UserError: TensorFlow already runs in this process with another number of threads.
+    """
+    with _silenced():
+        keras.config.set_floatx("float32")
+    keras.config.set_image_data_format("channels_last")
+    keras.backend.clear_session()  # which also forgets the policy
+    keras.config.set_dtype_policy(trainer.precision)
+    cores = trainer.cores()
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(cores)
+        tf.config.threading.set_inter_op_parallelism_threads(cores)
+    except RuntimeError as error:  # its context exists already
+        running = tf.config.threading.get_intra_op_parallelism_threads() or len(os.sched_getaffinity(0))
+        if running != cores:
+            raise UserError(
+                f"trainer.threads={cores}: TensorFlow already runs in this process with {running} threads, "
+                "and cannot change; use a process of its own"
+            ) from error
+    if trainer.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    elif is_op_determinism_enabled():
+        raise UserError(
+            "trainer.deterministic=false: this process already computes deterministically; use a process of its own"
+        )
+
+
+@contextlib.contextmanager
+def _silenced() -> Iterator[None]:
+    """Holds back what TensorFlow's libraries write to stderr while they are imported, unless that fails."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            said.seek(0)
+            os.write(kept, said.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def describe(seed: int, trainer: Trainer, overrides: list[str]) -> dict[str, Any]:
+    """What `environment.json` holds."""
+    return {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "overrides": overrides,
+        "seed": seed,
+        "git": revision(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "threads": trainer.cores(),
+        "deterministic": trainer.deterministic,
+        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "device": device(),
+    }
+
+
+def device() -> str:
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        return str(tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU"))
+    return f"CPU {platform.machine()}"
+
+
+def revision() -> dict[str, Any] | None:
+    """The commit of the checkout the code runs from, and whether files differ from it; None without git."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "modified": bool(git("status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None

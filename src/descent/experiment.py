@@ -1,0 +1,233 @@
+"""A run as one value: every part of it, in the order data flows, checked against each other."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from pydantic import BeforeValidator, Field
+
+from descent import metric
+from descent.augmentation import NoMixing, NoSampleAugmentation
+from descent.averaging import NoAveraging
+from descent.callback import Checkpoint
+from descent.clipping import NoClipping
+from descent.folder import RunFolder
+from descent.identity import identity
+from descent.loss import CrossEntropy
+from descent.regularization import Regularization as NoRegularization
+from descent.schedule import Constant
+from descent.sharpness import NoSharpness
+from descent.strategy import Single
+from descent.trainer import Trainer
+from descent.types import (
+    Averaging,
+    BatchAugmentation,
+    Callback,
+    Clipping,
+    Clock,
+    Logger,
+    Loss,
+    Model,
+    Name,
+    Names,
+    Optimizer,
+    Regularization,
+    SampleAugmentation,
+    Schedule,
+    Sharpness,
+    Source,
+    Spec,
+    Strategy,
+    UserError,
+    Whole,
+    part,
+    with_fractions,
+)
+
+if TYPE_CHECKING:
+    import keras
+
+
+def _present(value: object) -> object:
+    """A mapping of parts without those that were set to null."""
+    return {k: v for k, v in value.items() if v is not None} if isinstance(value, Mapping) else value
+
+
+@part
+class Augmentation:
+    """Per sample in the pipeline, then per batch in the step."""
+
+    sample: SampleAugmentation = NoSampleAugmentation()
+    batch: BatchAugmentation = NoMixing()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a run leaves behind.
+
+    Attributes:
+        record: every final metric under its record name: `test/accuracy` and so on.
+        model: the Keras model, with its best weights.
+        summary: the content of `summary.json`.
+        folder: where everything else is.
+    """
+
+    record: dict[str, float]
+    model: keras.Model
+    summary: dict[str, Any]
+    folder: Path
+
+    @property
+    def objective(self) -> float:
+        """What a sweeper optimises: the best monitored value, else the last validation loss."""
+        best = self.summary["best"]["value"]
+        return self.record.get("val/loss", float("nan")) if best is None else best
+
+    @property
+    def exit_code(self) -> int:
+        """0 completed, 3 halted on a number that was not finite, 130 interrupted (and resumable)."""
+        return {"completed": 0, "halted": 3, "interrupted": 130}[self.summary["status"]]
+
+
+@part
+class Experiment:
+    """One training run. `data` and `model` are needed; all else is off, or plain, by default.
+
+    Attributes:
+        seed: of every random draw of the run; the data's split has its own.
+        name: of the run and of the folder under `outputs/`.
+        tags: words to find the run by.
+    """
+
+    data: Source
+    augmentation: Augmentation = Augmentation()
+    model: Model
+    loss: Loss = CrossEntropy()
+    regularization: Regularization = NoRegularization()
+    sharpness: Sharpness = NoSharpness()
+    clipping: Clipping = NoClipping()
+    optimizer: Optimizer
+    schedule: Schedule = Constant()
+    averaging: Averaging = NoAveraging()
+    trainer: Trainer = Trainer()
+    strategy: Strategy = Single()
+    callback: Annotated[Mapping[str, Callback], BeforeValidator(_present)] = Field(
+        default_factory=lambda: {"checkpoint": Checkpoint()}
+    )
+    logger: Annotated[Mapping[str, Logger], BeforeValidator(_present)] = Field(default_factory=dict)
+    seed: Whole = 0
+    name: Name = "run"
+    tags: Names = ()
+
+    def __post_init__(self) -> None:
+        spec = self.data.spec
+        _check_data(self, spec)
+        _check_labels(self, spec)
+        _check_class_weights(self, spec)
+        _check_schedule(self)
+        _check_monitors(self, spec)
+
+    @cached_property
+    def clock(self) -> Clock:
+        return self.trainer.clock(self.data.spec.sizes["train"])
+
+    def resolved(self) -> Experiment:
+        """The same run with all lengths as fractions, and what depends on the data decided."""
+        clock = self.clock
+        augmentation = Augmentation(
+            sample=with_fractions(self.augmentation.sample.resolved(self.data.spec), clock),
+            batch=with_fractions(self.augmentation.batch, clock),
+        )
+        return dataclasses.replace(
+            self,
+            augmentation=augmentation,
+            schedule=with_fractions(self.schedule, clock),
+            averaging=with_fractions(self.averaging, clock),
+            callback={name: with_fractions(callback, clock) for name, callback in self.callback.items()},
+        )
+
+    def rates(self) -> np.ndarray:
+        """The learning rate of every step, float64 [steps]: the peak times the shape at the middle of the step."""
+        steps = self.clock.steps
+        shape = with_fractions(self.schedule, self.clock)((np.arange(steps) + 0.5) / steps)
+        return self.optimizer.learning_rate * np.asarray(shape, np.float64)
+
+    def run(self, folder: str | Path | None = None, *, overrides: list[str] | None = None) -> Result:
+        """Trains, evaluates and writes everything to a folder; a folder that holds this run is continued.
+
+        Args:
+            folder: where to; by default a new one under the project's `outputs/`.
+            overrides: words of the command line, for the record.
+
+        Raises:
+            UserError: the data is not there, or the folder holds another run.
+        """
+        from descent.config import load_experiment, new_folder, restore
+        from descent.session import Session
+
+        place = RunFolder(folder or new_folder(self.name))
+        if place.used and identity(load_experiment(place.path)) != identity(self):
+            raise UserError(f"{place.path} holds another run; it is not overwritten")
+        if place.complete:
+            print(f"{place.path} is complete already")
+            model, summary = restore(place.path)[1].state.model, place.read_json("summary.json")
+        else:
+            session = Session(self, place, overrides or [])
+            model, summary = session.state.model, session.run()
+        record = {name: value for name, value in summary.items() if "/" in name}
+        return Result(record=record, model=model, summary=summary, folder=place.path)
+
+
+def _check_data(run: Experiment, spec: Spec) -> None:
+    samples, batch = spec.sizes["train"], run.trainer.batch_size
+    if batch > samples:
+        raise ValueError(f"trainer.batch_size={batch} is more than the {samples} training samples; at most {samples}")
+
+
+def _check_labels(run: Experiment, spec: Spec) -> None:
+    if spec.num_classes:
+        return
+    mixes = not isinstance(run.augmentation.batch, NoMixing)
+    if mixes and spec.kind == "image":
+        raise ValueError(
+            "augmentation.batch mixes class labels, and this data has real targets; use augmentation/batch=none"
+        )
+    if getattr(run.regularization, "label_smoothing", 0):
+        raise ValueError(
+            "regularization.label_smoothing needs class labels, and this data has real targets; set it to 0"
+        )
+    if getattr(run.loss, "needs_classes", False):
+        raise ValueError(
+            f"loss: {type(run.loss).__name__} needs class labels, and this data has real targets; use loss=mse"
+        )
+
+
+def _check_class_weights(run: Experiment, spec: Spec) -> None:
+    weights = getattr(run.loss, "class_weights", ())
+    if weights and len(weights) != spec.num_classes:
+        raise ValueError(f"loss.class_weights has {len(weights)} factors, and the data has {spec.num_classes} classes")
+
+
+def _check_schedule(run: Experiment) -> None:
+    warmup, cooldown = (run.clock.fraction(getattr(run.schedule, name, 0.0)) for name in ("warmup", "cooldown"))
+    if warmup + cooldown > 1:
+        raise ValueError(
+            f"schedule.warmup + schedule.cooldown = {warmup + cooldown:.3g} of the run; together at most 1"
+        )
+    try:
+        run.rates()  # a user's own function may fail at any step
+    except UserError as error:
+        raise ValueError(str(error)) from error
+
+
+def _check_monitors(run: Experiment, spec: Spec) -> None:
+    known = [f"val/{name}" for name in metric.names(spec)]
+    for name, callback in run.callback.items():
+        monitor = getattr(callback, "monitor", known[0])
+        if monitor not in known:
+            raise ValueError(f"callback.{name}.monitor={monitor} is not evaluated; choose one of {', '.join(known)}")

@@ -1,0 +1,84 @@
+"""From a batch to its gradients: weighted means, in as many parts as memory asks for."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from etils import epy
+
+from descent import metric, seeds
+from descent.types import Batch, Loss, Pass, Regularization, Spec
+
+with epy.lazy_imports():
+    import tensorflow as tf
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Gradient:
+    """Gradients of `sum_i w_i loss_i / sum_i w_i + penalty` over the batch.
+
+    Attributes:
+        accumulate: equal parts the batch is computed in, one after the other; sums are over samples, so only
+            batch norm (whose statistics are those of a part) and dropout can tell.
+    """
+
+    model: keras.Model
+    spec: Spec
+    loss: Loss
+    regularization: Regularization
+    seed: int
+    accumulate: int = 1
+
+    def __call__(self, batch: Batch, step: tf.Tensor, scale: tf.Tensor) -> Pass:
+        """The record of the batch and a gradient for each trainable variable, computed at a loss times `scale`."""
+        key, total = seeds.key(seeds.stream(self.seed, "dropout"), step), tf.reduce_sum(batch.weight)
+        if self.accumulate == 1:
+            record, gradients = self._part(batch, key, total, scale)
+        else:
+            record, gradients = self._sum(batch, key, total, scale)
+        return record, [tf.cast(g, tf.float32) / scale for g in gradients]
+
+    def _sum(self, batch: Batch, key: tf.Tensor, total: tf.Tensor, scale: tf.Tensor) -> Pass:
+        """The sum over the parts, in a loop of the graph: memory and compile time are those of one part."""
+        parts = tf.nest.map_structure(
+            lambda t: tf.reshape(t, [self.accumulate, t.shape[0] // self.accumulate, *t.shape[1:]]), batch
+        )
+
+        def body(i: tf.Tensor, sums: Pass) -> tuple[tf.Tensor, Pass]:
+            part = tf.nest.map_structure(lambda t: tf.gather(t, i), parts)
+            own = tf.stack([key[0] + tf.cast(i, tf.int64), key[1]])
+            return i + 1, tf.nest.map_structure(tf.add, sums, self._part(part, own, total, scale))
+
+        zeros = {name: tf.zeros([]) for name in self.names}, [tf.zeros(v.shape) for v in self.model.trainable_variables]
+        return tf.while_loop(lambda i, _: i < self.accumulate, body, [tf.constant(0), zeros])[1]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ("loss", *metric.on_batch_names(self.spec), "penalty")
+
+    def _part(self, batch: Batch, key: tf.Tensor, total: tf.Tensor, scale: tf.Tensor) -> Pass:
+        """One part's share of the record and of the gradients."""
+        from descent.model.layers import noise
+
+        variables = [v.value for v in self.model.trainable_variables]
+
+        def share(values: tf.Tensor) -> tf.Tensor:
+            return tf.reduce_sum(values * batch.weight) / total
+
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
+            with noise(key):
+                outputs = tf.cast(self.model(batch.inputs, training=True), tf.float32)
+            losses = self.loss(self.regularization.soften(batch.targets), outputs)
+            penalty = self.regularization.penalty(self.model.trainable_variables) / self.accumulate
+            objective = share(losses) + penalty
+            scaled = objective * scale
+        zero = tf.UnconnectedGradients.ZERO
+        gradients = tape.gradient(scaled, variables, unconnected_gradients=zero)
+        metrics = metric.on_batch(self.spec, batch.targets, outputs)
+        record = {"loss": objective, **{name: share(v) for name, v in metrics.items()}, "penalty": penalty}
+        return record, [tf.convert_to_tensor(g) for g in gradients]

@@ -1,0 +1,166 @@
+"""Loggers: where records go beside `metrics.jsonl`. They may fail; the run may not."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal, cast
+
+from descent.types import Count, Logger, Record, Sink, part
+
+
+@part
+class TensorBoard:
+    """Event files in the run folder's `tensorboard/`, under the names of the log.
+
+    Attributes:
+        flush_seconds: how often they are written out.
+    """
+
+    flush_seconds: Count = 30
+
+    def open(self, folder: str, *, step: int) -> Sink:
+        return _Events(f"{folder}/tensorboard", self.flush_seconds, step)
+
+
+class _Events:
+    def __init__(self, path: str, flush_seconds: int, step: int) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        self.writer = EventFileWriter(path, flush_secs=flush_seconds)
+        if step:  # what an interrupted run wrote after its checkpoint is taken back
+            restart = Event(step=step + 1, session_log=SessionLog(status=SessionLog.START))
+            self.writer.add_event(restart)
+
+    def write(self, record: Record) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=name, simple_value=v) for name, v in record.items() if "/" in name]
+        self.writer.add_event(Event(step=int(record["step"]), wall_time=time.time(), summary=Summary(value=values)))
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+@part
+class WandB:
+    """Weights & Biases: online when logged in and the server answers, else offline files to sync later.
+
+    Attributes:
+        project: where the run is filed.
+        entity: user or team; None: the account's own.
+        mode: online, offline, or auto: online where there is a key and a network.
+    """
+
+    project: str = "descent"
+    entity: str | None = None
+    mode: Literal["auto", "online", "offline"] = "auto"
+
+    def open(self, folder: str, *, step: int) -> Sink:
+        return _WandBRun(self, Path(folder), step)
+
+
+class _WandBRun:
+    """The run's id is that of its folder's first start, so a continued run goes on with the same curve."""
+
+    def __init__(self, options: WandB, folder: Path, step: int) -> None:
+        import wandb
+        import yaml
+
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        kept = folder / "wandb_id"
+        if not kept.exists():
+            kept.write_text(secrets.token_hex(4))
+        self.run = wandb.init(
+            project=options.project,
+            entity=options.entity,
+            mode="offline" if options.mode == "offline" else self._mode(options.mode),
+            dir=str(folder),
+            id=kept.read_text(),
+            resume="allow",
+            name=config["name"],
+            tags=config["tags"],
+            config=config,
+            settings=wandb.Settings(silent=True, init_timeout=20, console="off"),
+        )
+
+    def _mode(self, wanted: str) -> Literal["online", "offline"]:
+        if wanted == "online" or _reachable():
+            return "online"
+        print("wandb: no key or no network, so the run is kept offline; `wandb sync` sends it later", file=sys.stderr)
+        return "offline"
+
+    def write(self, record: Record) -> None:
+        self.run.log({name: v for name, v in record.items() if "/" in name}, step=int(record["step"]))
+
+    def close(self) -> None:
+        self.run.finish()
+
+
+def _reachable() -> bool:
+    """Whether there is a key, and the server takes a connection within a second."""
+    import socket
+    from urllib.parse import urlparse
+
+    import wandb
+
+    host = urlparse(str(wandb.setup().settings.base_url)).hostname or ""
+    try:
+        if not wandb.login(prompt=False):
+            return False
+        socket.create_connection((host, 443), timeout=1).close()
+    except (OSError, wandb.Error):
+        return False
+    return True
+
+
+class Loggers:
+    """All loggers of a run as one sink, each served by a thread of its own, so that none slows the run.
+
+    One that raises is named once and left out from then on.
+    """
+
+    def __init__(self, loggers: Mapping[str, Logger], folder: str, step: int) -> None:
+        self.served = [_Served(name, logger, folder, step) for name, logger in loggers.items()]
+
+    def write(self, record: Record) -> None:
+        for served in self.served:
+            served.write(dict(record))
+
+    def close(self) -> None:
+        for served in self.served:
+            served.close()
+
+
+class _Served:
+    """One logger and its thread."""
+
+    def __init__(self, name: str, logger: Logger, folder: str, step: int) -> None:
+        self.name, self.sink, self.failed = name, cast(Sink, None), False
+        self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"logger-{name}")
+        self._do(lambda: setattr(self, "sink", logger.open(folder, step=step)))
+
+    def write(self, record: Record) -> None:
+        self._do(lambda: self.sink.write(record))
+
+    def close(self) -> None:
+        self._do(lambda: self.sink.close())
+        self.thread.shutdown()
+
+    def _do(self, action: Callable[[], object]) -> None:
+        self.thread.submit(self._guarded, action)
+
+    def _guarded(self, action: Callable[[], object]) -> None:
+        if self.failed:
+            return
+        try:
+            action()
+        except Exception as error:  # whatever a logger raises, training goes on
+            self.failed = True
+            print(f"logger {self.name} failed and is off: {type(error).__name__}: {error}", file=sys.stderr)

@@ -1,0 +1,10 @@
+"""Models: parts that build a Keras model from what the data is."""
+
+from descent.model.cnn import Cnn
+from descent.model.convnext import ConvNeXt
+from descent.model.keras_application import KerasApplication
+from descent.model.mlp import Mlp
+from descent.model.resnet import ResNet, ResNet20, WideResNet
+from descent.model.vit import ViT
+
+__all__ = ["Cnn", "ConvNeXt", "KerasApplication", "Mlp", "ResNet", "ResNet20", "ViT", "WideResNet"]

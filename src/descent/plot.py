@@ -1,0 +1,245 @@
+"""Figures of a finished run, of a quality to put in a paper. Drawn from the log, after training."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Rows = Sequence[dict[str, float]]
+
+STYLE: dict[Any, Any] = {
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.axisbelow": True,
+    "axes.titlesize": "medium",
+    "font.size": 9,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "savefig.dpi": 160,
+    "svg.hashsalt": "descent",  # with no date, so that the same run gives the same bytes
+}
+TRAIN, VALIDATION = "#8a94a6", "#1f5fbf"
+# Colours that colour-blind readers can tell apart (Okabe & Ito 2008).
+APART = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#000000")
+
+
+Drawing = TypeVar("Drawing", bound=Callable[..., Any])
+
+
+def styled(draw: Drawing) -> Drawing:
+    """Runs a drawing function in our style, leaving the user's own settings alone."""
+
+    @functools.wraps(draw)
+    def inner(*args: Any, **kwargs: Any) -> Any:
+        import matplotlib as mpl
+
+        with mpl.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return cast(Drawing, inner)
+
+
+def figure(rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.4, 3.6)) -> tuple[Figure, np.ndarray]:
+    """A figure that needs no window system, and its axes as a 2-D array."""
+    from matplotlib.figure import Figure
+
+    made = Figure(figsize=size, layout="constrained")
+    return made, made.subplots(rows, columns, squeeze=False)
+
+
+@styled
+def save(made: Figure, folder: Path, name: str) -> Path:
+    """As PNG to look at and as SVG to print."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made.savefig(folder / f"{name}.svg", metadata={"Date": None})
+    made.savefig(folder / f"{name}.png")
+    return folder / f"{name}.png"
+
+
+def series(rows: Rows, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of one metric."""
+    pairs = [(row["step"], row[name]) for row in rows if name in row]
+    steps, values = zip(*pairs, strict=True) if pairs else ((), ())
+    return np.array(steps), np.array(values)
+
+
+def smoothed(values: np.ndarray, span: int) -> np.ndarray:
+    """Centred running mean over `span` rows, narrower at the ends."""
+    if span < 2 or len(values) < 3:
+        return values
+    half = span // 2
+    total = np.concatenate([[0.0], np.cumsum(np.nan_to_num(values))])
+    low = np.clip(np.arange(len(values)) - half, 0, None)
+    high = np.clip(np.arange(len(values)) + half + 1, None, len(values))
+    return (total[high] - total[low]) / (high - low)
+
+
+@styled
+def learning_curves(rows: Rows, best_step: int | None) -> Figure:
+    """Loss and the second metric of training batches (thin, smoothed) and of the validation split."""
+    names = [name for name in ("loss", "accuracy", "mae") if any(f"val/{name}" in row for row in rows)]
+    made, axes = figure(1, len(names), (3.6 * len(names) + 0.6, 3.2))
+    for axis, name in zip(axes[0], names, strict=True):
+        _curve(axis, rows, name)
+        if best_step:
+            axis.axvline(best_step, color="black", lw=0.8, ls=":", label="best weights")
+        axis.set(xlabel="step", ylabel=name)
+    axes[0][0].legend()
+    return made
+
+
+def _curve(axis: Axes, rows: Rows, name: str) -> None:
+    steps, values = series(rows, f"train/{name}")
+    if len(steps):
+        axis.plot(steps, values, color=TRAIN, lw=0.5, alpha=0.35)
+        axis.plot(steps, smoothed(values, len(values) // 30), color=TRAIN, lw=1.4, label="training batches (smoothed)")
+    steps, values = series(rows, f"val/{name}")
+    axis.plot(
+        steps,
+        values,
+        color=VALIDATION,
+        lw=1.6,
+        marker="o" if len(steps) < 12 else "",
+        ms=3,
+        label="validation",
+    )
+    if name == "loss" and len(values) and np.nanmin(values) > 0:
+        axis.set_yscale("log")
+
+
+@styled
+def learning_rate(rows: Rows) -> Figure:
+    """The learning rate of every logged step, and the gradient's norm below it."""
+    made, axes = figure(2, 1, (6.0, 4.2))
+    for axis, name, label in (
+        (axes[0][0], "learning_rate", "learning rate"),
+        (axes[1][0], "grad_norm", "gradient norm"),
+    ):
+        axis.plot(*series(rows, f"train/{name}"), color=VALIDATION, lw=1.2)
+        axis.set(ylabel=label, ylim=(0, None))
+    axes[1][0].set(xlabel="step")
+    return made
+
+
+@styled
+def schedules(curves: Mapping[str, np.ndarray]) -> Figure:
+    """Named learning rates of every step, over the steps; the rate of a step stands at its middle.
+
+    A few are drawn over each other, the earlier ones wider, so that none is hidden; many, each in a panel.
+    """
+    few = len(curves) <= len(APART)
+    rows, columns = (1, 1) if few else (-(-len(curves) // 4), 4)
+    made, axes = figure(rows, columns, (5.2 if len(curves) == 1 else 7.6, 3.4 if few else 0.5 + 1.45 * rows))
+    limits = {"xlim": (0, max(map(len, curves.values()))), "ylim": (0, 1.05 * max(map(np.max, curves.values())) or 1)}
+    for axis in axes.flat:
+        axis.set(**limits)
+    (_overlaid if few and len(curves) > 1 else _panels)(made, axes, curves)
+    made.supxlabel("step", fontsize="medium")
+    made.supylabel("learning rate", fontsize="medium")
+    return made
+
+
+def _overlaid(made: Figure, axes: np.ndarray, curves: Mapping[str, np.ndarray]) -> None:
+    for i, (name, rates) in enumerate(curves.items()):
+        width = 1.4 + 0.6 * (len(curves) - 1 - i)
+        axes[0][0].plot(np.arange(len(rates)) + 0.5, rates, color=APART[i], lw=width, label=name, clip_on=False)
+    made.legend(loc="outside right upper")
+
+
+def _panels(made: Figure, axes: np.ndarray, curves: Mapping[str, np.ndarray]) -> None:
+    for axis, (name, rates) in zip(axes.flat, curves.items(), strict=False):
+        axis.plot(np.arange(len(rates)) + 0.5, rates, color=VALIDATION, lw=1.4, clip_on=False)
+        axis.set_title(name)
+    for axis in axes.flat[len(curves) :]:
+        axis.remove()
+    for axis in axes[:, 1:].flat:
+        axis.tick_params(labelleft=False)
+    for axis in axes.flat[: max(0, len(curves) - axes.shape[1])]:
+        axis.tick_params(labelbottom=False)
+
+
+@styled
+def range_test(rates: np.ndarray, losses: np.ndarray, smooth: np.ndarray, suggestion: float) -> Figure:
+    """The loss of every step of a range test over its rate, raw and smoothed, and the suggested rate."""
+    made, axes = figure(1, 1, (5.2, 3.4))
+    axis, seen = axes[0][0], min(len(losses), int(1.1 * len(smooth)))
+    axis.plot(rates[:seen], losses[:seen], color=TRAIN, lw=0.5, alpha=0.6, label="each step")
+    axis.plot(rates[: len(smooth)], smooth, color=VALIDATION, lw=1.6, label="smoothed")
+    axis.axvline(suggestion, color="black", lw=0.8, ls=":", label=f"suggested: {suggestion:.2g}")
+    low, high = float(np.min(smooth)), float(np.max(smooth))
+    axis.set(xscale="log", xlabel="learning rate", ylabel="training loss")
+    axis.set_ylim(low - 0.2 * (high - low), high + 0.4 * (high - low))
+    axis.legend(loc="lower left")
+    return made
+
+
+@styled
+def confusion(table: np.ndarray, names: Sequence[str], title: str) -> Figure:
+    """A confusion matrix: colour by share of the true class, counts written in."""
+    size = 2.2 + 0.42 * len(names)
+    made, axes = figure(1, 1, (size, size * 0.92))
+    axis = axes[0][0]
+    share = table / np.maximum(1, table.sum(axis=1, keepdims=True))
+    axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axis.grid(False)
+    if len(names) <= 25:
+        for (i, j), count in np.ndenumerate(table):
+            if count:
+                color = "white" if share[i, j] > 0.5 else "black"
+                axis.text(j, i, str(count), ha="center", va="center", fontsize=7, color=color)
+        axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
+        axis.set_yticks(range(len(names)), names)
+    axis.set(xlabel="predicted", ylabel="true", title=title)
+    return made
+
+
+@styled
+def images(pictures: np.ndarray, captions: Sequence[str], title: str, columns: int = 8) -> Figure:
+    """A captioned grid of images [m, h, w, c] with values in [0, 1]."""
+    return _grids({title: (pictures, captions)}, columns)
+
+
+@styled
+def image_grids(grids: Mapping[str, tuple[np.ndarray, Sequence[str]]], columns: int = 8) -> Figure:
+    """Captioned grids below each other: images [m, h, w, c] with values in [0, 1] and their captions, by title."""
+    return _grids(grids, columns)
+
+
+def _grids(grids: Mapping[str, tuple[np.ndarray, Sequence[str]]], columns: int) -> Figure:
+    sizes = [-(-len(pictures) // columns) * _tall(captions) for pictures, captions in grids.values()]
+    shape = next(iter(grids.values()))[0].shape
+    from matplotlib.figure import Figure
+
+    made = Figure(figsize=(columns, sum(sizes) * shape[1] / shape[2] + 0.3 * len(grids)), layout="constrained")
+    axes = made.subplots(len(grids), 1, squeeze=False, height_ratios=sizes)[:, 0]
+    for axis, (title, (pictures, captions)) in zip(axes, grids.items(), strict=True):
+        _grid(axis, pictures, captions, columns)
+        axis.set_title(title)
+    return made
+
+
+def _tall(captions: Sequence[str]) -> float:
+    """Height of a row of the grid, where the height of an image is 1."""
+    return 1 + 0.14 * (1 + max(caption.count("\n") for caption in captions))
+
+
+def _grid(axis: Axes, pictures: np.ndarray, captions: Sequence[str], columns: int) -> None:
+    """Images drawn as one picture (many axes are slow)."""
+    count, height, width, _ = pictures.shape
+    rows, gap, tall = -(-count // columns), 0.08, _tall(captions)
+    axis.axis("off")
+    for i, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        left, bottom = i % columns + gap, (i // columns + 1) * tall
+        extent = (left, left + 1 - 2 * gap, bottom - gap, bottom - 1 + gap)
+        axis.imshow(np.clip(picture, 0, 1).squeeze(), cmap="gray", vmin=0, vmax=1, extent=extent, aspect="auto")
+        axis.text(left + 0.5 - gap, bottom - 1 + gap / 2, caption, ha="center", va="bottom", fontsize=6)
+    axis.set(xlim=(0, columns), ylim=(rows * tall, 0), aspect=height / width)

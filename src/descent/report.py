@@ -1,0 +1,78 @@
+"""What is left when a run is over: its plots, and one page that needs nothing but a browser."""
+
+from __future__ import annotations
+
+import base64
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from etils import epy
+
+from descent import metric, plot
+from descent.data.pipeline import Pipeline
+from descent.folder import RunFolder, read_rows
+from descent.step import to_batch
+from descent.types import Spec
+
+with epy.lazy_imports():
+    import tensorflow as tf
+
+PREVIEW = 24
+
+
+def draw(folder: RunFolder, pipeline: Pipeline, best_step: int, targets: np.ndarray, outputs: np.ndarray) -> None:
+    """The figures of a finished run; `targets` and `outputs` are those of the test split."""
+    rows, spec = read_rows(folder.metrics), pipeline.spec
+    plot.save(plot.learning_curves(rows, best_step), folder.plots, "learning_curves")
+    plot.save(plot.learning_rate(rows), folder.plots, "learning_rate")
+    if spec.kind == "image":
+        pictures, captions = preview(pipeline)
+        title = "first training batch, augmented and mixed, with its labels"
+        plot.save(plot.images(pictures, captions, title), folder.plots, "preview")
+    if spec.num_classes:
+        table = metric.confusion(targets, outputs, spec.num_classes)
+        accuracy = np.trace(table) / table.sum()
+        made = plot.confusion(table, spec.class_names, f"test split, accuracy {accuracy:.2%}")
+        plot.save(made, folder.plots, "confusion_matrix")
+
+
+def preview(pipeline: Pipeline) -> tuple[np.ndarray, list[str]]:
+    """Samples of the first training batch as the model sees them, and their labels in words."""
+    chunk = pipeline.chunk_at(tf.constant(0, tf.int64))
+    raw = tf.nest.map_structure(lambda t: t[0], chunk)
+    batch = pipeline.mixing.apply(raw.plan, to_batch(pipeline.spec, raw))
+    pictures = batch.inputs.numpy()[:PREVIEW]
+    return pictures, [caption(pipeline.spec, target) for target in batch.targets.numpy()[:PREVIEW]]
+
+
+def caption(spec: Spec, target: np.ndarray) -> str:
+    """A label in words: the class, or each class of a mixture with its weight."""
+    if not spec.num_classes:
+        return f"{target[0]:.3g}"
+    order = [i for i in np.argsort(-target) if target[i] > 0.005][:2]
+    if len(order) == 1:
+        return spec.class_names[order[0]]
+    return "\n".join(f"{spec.class_names[i]} {target[i]:.2f}" for i in order)
+
+
+def write(folder: RunFolder, summary: dict[str, Any]) -> None:
+    """`report.html`: one self-contained page."""
+    import jinja2
+
+    template = jinja2.Template(
+        resources.files("descent").joinpath("report.html.j2").read_text(encoding="utf-8"), autoescape=True
+    )
+    figures = {path.stem: _embedded(path.read_bytes()) for path in sorted(folder.plots.glob("*.png"))}
+    page = template.render(
+        summary=summary,
+        metrics={name: value for name, value in summary.items() if "/" in name},
+        figures=figures,
+        config=folder.config.read_text(encoding="utf-8"),
+        environment=folder.read_json("environment.json"),
+    )
+    (folder.path / "report.html").write_text(page, encoding="utf-8")
+
+
+def _embedded(content: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(content).decode()

@@ -1,0 +1,126 @@
+"""The compiled part: several training steps a call, and the forward pass of an evaluation."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epy
+
+from descent import seeds
+from descent.gradient import Gradient
+from descent.state import State
+from descent.types import Batch, BatchAugmentation, Clipping, Regularization, Sharpness, Spec
+
+with epy.lazy_imports():
+    import tensorflow as tf
+
+
+@dataclasses.dataclass(kw_only=True)
+class Step:
+    """What one step is made of, and the compiled call that runs several.
+
+    Attributes:
+        rates: the learning rate of every step of the run, float32 [steps].
+        jit: compile the whole loop with XLA.
+    """
+
+    state: State
+    spec: Spec
+    mixing: BatchAugmentation
+    gradient: Gradient
+    sharpness: Sharpness
+    regularization: Regularization
+    clipping: Clipping
+    rates: np.ndarray
+    jit: bool
+
+    def __post_init__(self) -> None:
+        self.rate_table = tf.constant(self.rates, tf.float32)
+        self.run: Callable[..., tf.Tensor] = tf.function(self._run, autograph=False, jit_compile=self.jit)
+        self.forward: Callable[..., tf.Tensor] = tf.function(
+            self._forward, autograph=False, jit_compile=self.jit, reduce_retracing=True
+        )
+
+    def _run(self, chunk: Any, begin: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
+        """Steps `begin` to `end` of a chunk: their records, float32 [K, names]. Both bounds are runtime values."""
+        size = chunk.weight.shape[0]
+
+        def body(i: tf.Tensor, rows: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+            # Not t[i]: XLA wants the bounds of a slice as constants, and would compile anew for each.
+            here = tf.nest.map_structure(lambda t: tf.gather(t, i), chunk)
+            record = self.update(to_batch(self.spec, here), here.plan)
+            return i + 1, rows.write(i, tf.stack([record[name] for name in self.names]))
+
+        rows = tf.TensorArray(tf.float32, size, element_shape=[len(self.names)])
+        _, rows = tf.while_loop(lambda i, _: i < end, body, [begin, rows])
+        return rows.stack()
+
+    @property
+    def names(self) -> list[str]:
+        """What a record row holds, in order."""
+        optimisation = ["learning_rate", "grad_norm", "param_norm", "update_norm", "finite"]
+        return [*self.gradient.names, *optimisation]
+
+    def update(self, batch: Batch, plan: Any) -> dict[str, tf.Tensor]:
+        """One step of training; returns its record. A non-finite one changes nothing but the step count."""
+        state = self.state
+        variables = [v.value for v in state.model.trainable_variables]
+        others = [v.value for v in state.model.non_trainable_variables]
+        step, scale = state.step.value(), state.scaling.scale()
+        rate = tf.gather(self.rate_table, step) * state.rate_factor
+        mixed = self.mixing.apply(plan, batch)
+        before, others_before = ([tf.identity(v) for v in group] for group in (variables, others))
+        record, gradients = self.sharpness(lambda: self.gradient(mixed, step, scale), variables, others)
+        norm = tf.linalg.global_norm(gradients)
+        finite = tf.math.is_finite(record["loss"]) & tf.math.is_finite(norm)
+        tf.cond(finite, lambda: self._apply(gradients, rate), lambda: _put_back(others, others_before))
+        state.scaling.update(finite)
+        state.step.assign_add(1)
+        changes = [new - old for new, old in zip(variables, before, strict=True)]
+        return record | {
+            "learning_rate": rate,
+            "grad_norm": norm,
+            "param_norm": tf.linalg.global_norm(variables),
+            "update_norm": tf.linalg.global_norm(changes),
+            "finite": tf.cast(finite, tf.float32),
+        }
+
+    def _apply(self, gradients: Sequence[tf.Tensor], rate: tf.Tensor) -> tf.Tensor:
+        """Clip, disturb, update, constrain, average: in this order."""
+        state, variables = self.state, self.state.model.trainable_variables
+        step = state.step.value()
+        # Identities: what is left unclipped is of the outer graph, and Keras wants all gradients from one.
+        clipped = [tf.identity(g) for g in self.clipping(gradients, variables)]
+        noise = seeds.key(seeds.stream(self.gradient.seed, "noise"), step)
+        state.optimizer.learning_rate = rate
+        state.optimizer.apply(self.regularization.disturb(clipped, noise, step), variables)
+        self.regularization.constrain(variables)
+        state.averager.update(step)
+        return tf.constant(True)
+
+    def _forward(self, weights: Any, inputs: tf.Tensor) -> tf.Tensor:
+        """Outputs [K, b, n] for raw inputs [K, b, ...], with the weights given rather than the model's own."""
+
+        def one(batch: tf.Tensor) -> tf.Tensor:
+            scaled = tf.cast(batch, tf.float32) * self.spec.scale
+            return self.state.model.stateless_call(*weights, scaled, training=False)[0]
+
+        shape = [inputs.shape[1], self.spec.outputs]
+        return tf.map_fn(one, inputs, fn_output_signature=tf.TensorSpec(shape, tf.float32))
+
+
+def _put_back(variables: Sequence[tf.Variable], values: Sequence[tf.Tensor]) -> tf.Tensor:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+    return tf.constant(False)
+
+
+def to_batch(spec: Spec, raw: Any) -> Batch:
+    """Raw elements and labels to scaled float32 inputs and one-hot (or real) targets."""
+    inputs = tf.cast(raw.inputs, tf.float32) * spec.scale
+    if spec.num_classes:
+        return Batch(inputs, tf.one_hot(raw.targets, spec.num_classes), raw.weight)
+    return Batch(inputs, tf.cast(raw.targets, tf.float32)[:, None], raw.weight)

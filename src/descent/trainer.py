@@ -1,0 +1,177 @@
+"""The loop: from a step to its record. It knows nothing of files, loggers or callbacks."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import time
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from etils import epy
+
+from descent import metric
+from descent.data.pipeline import Pipeline
+from descent.precision import Precision
+from descent.step import Step
+from descent.types import Clock, Count, CountOrAuto, Flag, FlagOrAuto, Length, Record, Split, is_zero, part
+
+with epy.lazy_imports():
+    import keras
+    import tensorflow as tf
+
+Weights = tuple[list["tf.Tensor"], list["tf.Tensor"]]
+DEFAULT_EPOCHS = 40
+KEPT_VALUES = 2**24  # of an evaluation split kept in memory
+CHUNK_VALUES = 2**26  # in a chunk of raw elements; several are in flight
+CHUNK = 32  # steps a call where they are not given; measured in the design notes of the benchmark
+
+
+@part
+class Trainer:
+    """How long, how much at once, and how it is run.
+
+    Attributes:
+        epochs: passes over the training data; exactly one of epochs and steps may be given.
+        steps: updates.
+        batch_size: samples of one update.
+        accumulate: equal parts an update's batch is computed in, one after the other, to need less memory.
+        precision: of the layers' arithmetic; weights, losses and statistics stay float32.
+        eval_every: how often the validation split is evaluated; also after the last step.
+        log_every: steps between rows of the log.
+        steps_per_call: steps that one call of the compiled program runs.
+        jit: compile the loop whole with XLA; "auto": where the model has no convolution (on a CPU).
+        nonfinite: on a loss or gradient that is not finite, halt the run or skip the update.
+        deterministic: choose kernels whose result does not depend on thread timing.
+        threads: threads of a CPU kernel; None: all cores. Changes the last bits of results.
+    """
+
+    epochs: Count | None = None
+    steps: Count | None = None
+    batch_size: Count = 32
+    accumulate: Count = 1
+    precision: Precision = "float32"
+    eval_every: Length = "1ep"
+    log_every: Count = 10
+    steps_per_call: CountOrAuto = "auto"
+    jit: FlagOrAuto = "auto"
+    nonfinite: Literal["halt", "skip"] = "halt"
+    deterministic: Flag = True
+    threads: Count | None = None
+
+    def __post_init__(self) -> None:
+        if self.epochs and self.steps:
+            raise ValueError(
+                f"epochs={self.epochs} and steps={self.steps} are both given: set one of them and the other to null"
+            )
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size={self.batch_size} should be a multiple of accumulate={self.accumulate}")
+        if is_zero(self.eval_every):
+            raise ValueError("eval_every should be above 0")
+
+    def clock(self, samples: int) -> Clock:
+        """The run's length for so many training samples."""
+        per_epoch = samples / self.batch_size
+        return Clock(self.steps or math.ceil(self.passes * per_epoch - 1e-9), per_epoch)
+
+    @property
+    def passes(self) -> int:
+        return self.epochs or DEFAULT_EPOCHS
+
+    def used(self, samples: int) -> int:
+        """Sample positions that count: later ones of the last batch have weight 0."""
+        return self.steps * self.batch_size if self.steps else self.passes * samples
+
+    def chunk(self, clock: Clock, values: int) -> int:
+        """Steps a call, for elements of so many values: where it is not given, what fits a chunk of moderate size."""
+        if self.steps_per_call != "auto":
+            return min(clock.steps, self.steps_per_call)
+        return min(clock.steps, CHUNK, max(1, CHUNK_VALUES // (self.batch_size * values)))
+
+    def cores(self) -> int:
+        return self.threads or len(os.sched_getaffinity(0))
+
+    def jits(self, model: keras.Model) -> bool:
+        """XLA wins on small dense work and loses on CPU convolutions."""
+        if self.jit != "auto":
+            return self.jit
+        gpu = bool(tf.config.list_physical_devices("GPU"))
+        return gpu or not any(_convolves(layer) for layer in model.layers)
+
+
+def _convolves(layer: keras.Layer) -> bool:
+    return "Conv" in type(layer).__name__ or any(_convolves(inner) for inner in getattr(layer, "layers", ()))
+
+
+def boundaries(every: float, total: int) -> list[int]:
+    """The steps at which something due every `every` steps (not always whole) falls, and the last step."""
+    count = math.ceil(total / every)
+    return sorted({min(total, max(1, math.ceil(k * every - 1e-6))) for k in range(1, count + 1)} | {total})
+
+
+class Segment(NamedTuple):
+    """What one call of the compiled program did: the records of its steps, the last being `step`."""
+
+    step: int
+    rows: np.ndarray
+    names: list[str]
+    seconds: float
+
+    @property
+    def first(self) -> int:
+        """The number of its first step; a step's number is the count of updates once it is done."""
+        return self.step - len(self.rows) + 1
+
+    def record(self, i: int) -> Record:
+        return {f"train/{name}": float(value) for name, value in zip(self.names, self.rows[i], strict=True)}
+
+
+def train(step: Step, pipeline: Pipeline, start: int, stops: list[int]) -> Iterator[Segment]:
+    """Runs from step `start`, yielding after each call; a call never runs past one of the `stops`."""
+    first, began = start, time.perf_counter()
+    for chunk in pipeline.training(start):
+        limit = min(first + pipeline.chunk, pipeline.steps)
+        begin = first
+        for end in [*(s for s in stops if first < s < limit), limit]:
+            rows = step.run(chunk, tf.constant(begin - first), tf.constant(end - first)).numpy()
+            yield Segment(end, rows[begin - first : end - first], step.names, time.perf_counter() - began)
+            begin, began = end, time.perf_counter()
+        first = limit
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluator:
+    """Forward passes over whole splits on given weights, and the metrics of what comes out."""
+
+    step: Step
+    pipeline: Pipeline
+    batch_size: int
+    cached: dict[Split, Any] = dataclasses.field(default_factory=dict)
+
+    def outputs(self, split: Split, weights: Weights) -> tuple[np.ndarray, np.ndarray]:
+        """Targets [m] and outputs [m, n] of every sample of a split, in order, each exactly once."""
+        targets, outputs = [], []
+        size = self.pipeline.spec.sizes[split]
+        for chunk in self._chunks(split, size):
+            outputs.append(self.step.forward(weights, chunk.inputs).numpy())
+            targets.append(chunk.targets.numpy())
+        joined = np.concatenate(outputs).reshape(-1, self.pipeline.spec.outputs)
+        return np.concatenate(targets).reshape(-1)[:size], joined[:size]
+
+    def _chunks(self, split: Split, size: int) -> Any:
+        """The split's chunks; a small split is gathered once and kept, so that evaluating often costs little."""
+        if split not in self.cached:
+            batch_size = min(self.batch_size, size)
+            chunks = self.pipeline.evaluation(split, batch_size, chunk=min(-(-size // batch_size), 8))
+            small = size * math.prod(self.pipeline.spec.shape) <= KEPT_VALUES
+            self.cached[split] = list(chunks) if small else chunks
+        return self.cached[split]
+
+    def metrics(self, split: Split, targets: np.ndarray, outputs: np.ndarray) -> Record:
+        """The record of a split: the plain loss, without penalties or smoothing, and the metrics."""
+        spec = self.pipeline.spec
+        wanted = tf.one_hot(targets, spec.num_classes) if spec.num_classes else tf.constant(targets)[:, None]
+        losses = self.step.gradient.loss(tf.cast(wanted, tf.float32), tf.constant(outputs)).numpy()
+        return metric.evaluate(spec, split, losses, targets, outputs)

@@ -1,0 +1,39 @@
+"""What all tests share. Every run in a test process uses the same threads, as TensorFlow cannot change them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from descent import Experiment, compose, environment
+from descent.trainer import Trainer
+
+QUICK = ("debug=fast", "logger.tensorboard=null", "trainer.threads=2", "trainer.jit=false")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def engine() -> None:
+    """Two threads and deterministic kernels, before any test makes the first tensor."""
+    environment.prepare(Trainer(threads=2))
+
+
+@pytest.fixture
+def quick() -> Callable[..., Experiment]:
+    """Composes a run of a few seconds: made data, twenty steps, no XLA."""
+    return lambda *overrides: compose(*QUICK, *overrides)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take longer than these runs; only tests marked `figures` draw them."""
+    if "figures" not in request.keywords:
+        from descent import report
+
+        monkeypatch.setattr(report, "draw", lambda *_: None)

@@ -1,0 +1,244 @@
+"""The config groups: every option is listed here, composes, validates alone and in every pair."""
+
+from __future__ import annotations
+
+import atexit
+import dataclasses
+import itertools
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra.utils import get_class
+from PIL import Image
+
+from descent import Experiment, compose
+from descent.experiment import Augmentation
+
+ROOT = Path(__file__).resolve().parents[1]
+CONF = ROOT / "conf"
+
+# An option is added here, or these tests fail.
+OPTIONS = {
+    "data": ["cifar10", "cifar100", "digits", "fashion_mnist", "image_folder", "mnist", "synthetic"],
+    "augmentation": [
+        "cutmix",
+        "cutout",
+        "flip_crop",
+        "mixup",
+        "mixup_cutmix",
+        "none",
+        "randaugment",
+        "random_erasing",
+        "standard",
+        "strong",
+        "trivial_augment",
+    ],
+    "augmentation/sample": [
+        "cutout",
+        "flip_crop",
+        "none",
+        "randaugment",
+        "random_erasing",
+        "standard",
+        "strong",
+        "trivial_augment",
+    ],
+    "augmentation/batch": ["cutmix", "mixup", "mixup_cutmix", "none"],
+    "model": [
+        "cnn",
+        "convnext_tiny",
+        "keras_application",
+        "mlp",
+        "resnet18",
+        "resnet20",
+        "resnet50",
+        "vit_tiny",
+        "wide_resnet",
+    ],
+    "loss": ["binary_cross_entropy", "cross_entropy", "focal", "huber", "mae", "mse", "poly1"],
+    "regularization": [
+        "dropout",
+        "elastic_net",
+        "gradient_noise",
+        "l1",
+        "l2",
+        "label_smoothing",
+        "max_norm",
+        "none",
+        "spatial_dropout",
+        "standard",
+        "stochastic_depth",
+    ],
+    "sharpness": ["none", "sam"],
+    "clipping": ["adaptive", "global_norm", "none", "norm", "value"],
+    "optimizer": [
+        "adadelta",
+        "adafactor",
+        "adagrad",
+        "adam",
+        "adamax",
+        "adamw",
+        "amsgrad",
+        "lamb",
+        "lars",
+        "lion",
+        "momentum",
+        "muon",
+        "nadam",
+        "nesterov",
+        "rmsprop",
+        "sgd",
+    ],
+    "schedule": [
+        "constant",
+        "cosine",
+        "cosine_restarts",
+        "custom",
+        "exponential",
+        "inverse_sqrt",
+        "linear",
+        "multistep",
+        "one_cycle",
+        "polynomial",
+        "step",
+        "warmup_cosine",
+        "wsd",
+    ],
+    "averaging": ["ema", "lookahead", "none", "swa"],
+    "trainer": ["default"],
+    "strategy": ["single"],
+    "callback": ["checkpoint", "early_stopping", "plateau"],
+    "logger": ["tensorboard", "wandb"],
+}
+# Overlays over the whole config: not parts of a run.
+OVERLAYS = {"experiment": ["fashion_cnn", "recipe"], "debug": ["fast", "overfit"], "hydra/help": ["descent"]}
+ALL = [(group, option) for group, options in OPTIONS.items() for option in options]
+
+
+def words(group: str, option: str) -> str:
+    if group in ("callback", "logger"):
+        others = {"callback": "checkpoint", "logger": "tensorboard"}
+        return f"{group}=[{','.join(dict.fromkeys([others[group], option]))}]"
+    return f"{group}={option}"
+
+
+@cache
+def composed(group: str, option: str) -> Experiment:
+    return compose(words(group, option), *([f"data.path={photographs()}"] if option == "image_folder" else []))
+
+
+@cache
+def photographs() -> Path:
+    """Two classes of images, more than a batch of each; gone when the tests end."""
+    root = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    for name in ("cat", "dog"):
+        (root / name).mkdir()
+        for i in range(200):
+            Image.new("RGB", (2, 2)).save(root / name / f"{i}.png")
+    return root
+
+
+def field(group: str) -> str:
+    return group.split("/")[0]
+
+
+def test_every_option_file_has_a_row_here():
+    found = {
+        str(folder.relative_to(CONF)): sorted(p.stem for p in folder.glob("*.yaml"))
+        for folder in CONF.rglob("*")
+        if folder.is_dir() and list(folder.glob("*.yaml"))
+    }
+    assert found == OPTIONS | OVERLAYS
+
+
+@pytest.mark.parametrize(("group", "option"), ALL)
+def test_every_option_composes(group: str, option: str):
+    assert isinstance(composed(group, option), Experiment)
+
+
+@pytest.mark.parametrize(("group", "option"), [pair for pair in ALL if pair[0] != "augmentation"])
+def test_an_option_file_shows_every_key_with_a_comment(group: str, option: str):
+    text = (CONF / group / f"{option}.yaml").read_text()
+    content = yaml.safe_load(text)
+    node = content if "_target_" in content else next(iter(content.values()))
+    fields = {f.name for f in dataclasses.fields(get_class(node["_target_"]))}
+    assert set(node) - {"_target_"} == fields
+    assert text.startswith("#")
+    for line in text.splitlines():
+        key = line.strip().split(":")[0]
+        assert key not in fields or "#" in line, line
+
+
+def test_every_pair_of_options_of_different_groups_validates():
+    checked = 0
+    for (g, a), (h, b) in itertools.combinations([pair for pair in ALL if pair[0] != "augmentation"], 2):
+        if g != h:
+            assert isinstance(paired(composed("data", "digits"), (g, a), (h, b)), Experiment)
+            checked += 1
+    assert checked > 600
+
+
+def paired(base: Experiment, *choices: tuple[str, str]) -> Experiment:
+    changes: dict[str, Any] = {}
+    for group, option in choices:
+        part = composed(group, option)
+        if group.startswith("augmentation/"):
+            side = group.split("/")[1]
+            before = changes.get("augmentation", base.augmentation)
+            sides = {"sample": before.sample, "batch": before.batch} | {side: getattr(part.augmentation, side)}
+            changes["augmentation"] = Augmentation(**sides)
+        else:
+            changes[field(group)] = getattr(part, field(group))
+    return dataclasses.replace(base, **changes)
+
+
+def test_a_group_is_a_folder_a_module_a_field_and_a_test():
+    names = {field(group) for group in OPTIONS}
+    modules = {p.stem for p in (ROOT / "src/descent").iterdir()}
+    fields = {f.name for f in dataclasses.fields(Experiment)}
+    tested = " ".join(p.name for p in (ROOT / "tests").glob("test_*.py"))
+    assert names <= modules
+    assert fields - names == {"seed", "name", "tags"}
+    elsewhere = {"augmentation", "trainer", "strategy"}  # test_mixing, test_image_augmentation; test_session
+    assert [name for name in sorted(names - elsewhere) if f"test_{name}.py" not in tested] == []
+
+
+def test_fields_stand_in_the_order_data_flows():
+    order = [f.name for f in dataclasses.fields(Experiment)]
+    flow = [
+        "data",
+        "augmentation",
+        "model",
+        "loss",
+        "regularization",
+        "sharpness",
+        "clipping",
+        "optimizer",
+        "schedule",
+        "averaging",
+    ]
+    assert order[: len(flow)] == flow
+    defaults = [next(iter(d)) for d in yaml.safe_load((CONF / "train.yaml").read_text())["defaults"] if d != "_self_"]
+    assert [name for name in defaults if name in fields_of_a_run()] == [n for n in order if n in fields_of_a_run()]
+
+
+def fields_of_a_run() -> set[str]:
+    return {field(group) for group in OPTIONS}
+
+
+NUMERIC = ("optimizer.learning_rate", "trainer.batch_size", "seed", "regularization.l2", "schedule.floor")
+
+
+@pytest.mark.parametrize("key", NUMERIC)
+@pytest.mark.parametrize("value", ["true", "'3'"])
+def test_a_number_is_neither_a_boolean_nor_a_string(key: str, value: str):
+    from descent import UserError
+
+    with pytest.raises(UserError, match=key):
+        compose(f"{key}={value}")

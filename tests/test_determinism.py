@@ -1,0 +1,59 @@
+"""The same seed gives the same bytes, whatever the number of steps in a call."""
+
+from __future__ import annotations
+
+import pytest
+import tensorflow as tf
+
+from descent.folder import read_rows
+from descent.session import build
+
+MIXED = ("augmentation=mixup_cutmix", "regularization=dropout", "averaging=ema", "trainer.log_every=1")
+
+
+def log(run, folder, *overrides: str) -> bytes:
+    run(*MIXED, *overrides).run(folder)
+    return (folder / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("model", [[], ["model=cnn", "model.widths=[4,8]", "model.dense=8"]])
+def test_equal_seeds_equal_bytes(quick, tmp_path, model):
+    assert log(quick, tmp_path / "a", *model) == log(quick, tmp_path / "b", *model)
+
+
+def test_other_seeds_other_bytes(quick, tmp_path):
+    assert log(quick, tmp_path / "a", "seed=1") != log(quick, tmp_path / "b", "seed=257")
+
+
+@pytest.mark.parametrize("jit", ["false", "true"])
+def test_steps_a_call_change_no_byte(quick, tmp_path, jit):
+    logs = [log(quick, tmp_path / k, f"trainer.steps_per_call={k}", f"trainer.jit={jit}") for k in ("1", "7", "32")]
+    assert logs[0] == logs[1] == logs[2]
+
+
+def test_the_number_of_steps_in_a_call_is_a_runtime_value(quick):
+    built = build(quick("trainer.steps=64", "trainer.jit=true", "trainer.steps_per_call=8").resolved())
+    chunks = iter(built.pipeline.training(0))
+    for begin, end in ((0, 8), (0, 3), (3, 4), (4, 8)):
+        if begin == 0:
+            chunk = next(chunks)
+        built.step.run(chunk, tf.constant(begin), tf.constant(end))
+    assert built.step.run.experimental_get_tracing_count() == 1
+    assert int(built.state.step.numpy()) == 16
+
+
+def test_dropout_masks_are_not_frozen_at_trace_time(quick, folder):
+    """At a rate of zero nothing is learned, so equal batches differ in loss by their masks alone."""
+    run = quick(
+        "data.samples=8", "trainer.batch_size=8", "regularization.dropout=0.5", "regularization.label_smoothing=0",
+        "optimizer=sgd", "optimizer.learning_rate=1e-12", "trainer.log_every=1",
+    )  # fmt: skip
+    losses = [row["train/loss"] for row in read_rows(run.run(folder).folder / "metrics.jsonl")]
+    assert len(set(losses)) == len(losses) == 20
+
+
+def test_logging_more_changes_no_number(quick, tmp_path):
+    quick("trainer.log_every=1").run(tmp_path / "often")
+    quick("trainer.log_every=10").run(tmp_path / "seldom")
+    often, seldom = (read_rows(tmp_path / name / "metrics.jsonl") for name in ("often", "seldom"))
+    assert [row for row in often if row["step"] % 10 == 0] == seldom

@@ -1,0 +1,158 @@
+"""A run in its folder, end to end."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+
+import numpy as np
+import pytest
+import yaml
+
+from descent import UserError, part, session
+from descent.folder import read_rows
+
+
+@pytest.mark.figures
+def test_a_run_leaves_a_complete_folder(quick, folder):
+    result = quick("augmentation=mixup_cutmix").run(folder)
+    assert result.summary["status"] == "completed"
+    present = {p.name for p in folder.iterdir()}
+    assert present == {
+        "config.yaml", "environment.json", "metrics.jsonl", "timing.jsonl", "summary.json", "checkpoints", "plots",
+        "report.html", "done.json",
+    }  # fmt: skip
+    assert {p.name for p in (folder / "checkpoints").iterdir()} >= {"best", "step-000020"}
+    figures = {"learning_curves", "learning_rate", "preview", "confusion_matrix"}
+    assert {p.stem for p in (folder / "plots").iterdir()} == figures
+    assert (folder / "report.html").read_text().count("data:image/png;base64,") == len(figures)
+
+
+def test_the_summary_holds_what_the_design_promises(quick, folder):
+    result = quick().run(folder)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary == result.summary
+    assert {"status", "best", "steps", "epochs", "parameters", "seconds", "samples_per_second"} <= set(summary)
+    assert summary["best"].keys() == {"monitor", "value", "step"}
+    for name in ("test/loss", "test/accuracy", "val/loss", "val/accuracy", "train/loss", "train/grad_norm"):
+        assert summary[name] == result.record[name]
+    assert summary["epochs"] == 20 * 32 / 1024
+
+
+def test_rows_of_the_log_have_the_documented_names(quick, folder):
+    quick().run(folder)
+    rows = read_rows(folder / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [10, 20]
+    names = {"loss", "accuracy", "grad_norm", "learning_rate", "param_norm", "update_norm", "penalty", "finite"}
+    train = {f"train/{name}" for name in names}
+    assert all(set(row) == {"step", "epoch", "val/loss", "val/accuracy"} | train for row in rows)
+
+
+def test_the_saved_config_makes_the_same_run(quick, tmp_path):
+    from descent.config import load_experiment
+
+    quick("optimizer=sgd", "schedule.warmup=5st").run(tmp_path / "a")
+    again = load_experiment(tmp_path / "a")
+    again.run(tmp_path / "b")
+    first, second = ((tmp_path / name / "metrics.jsonl").read_bytes() for name in "ab")
+    assert first == second
+    assert yaml.safe_load((tmp_path / "a/config.yaml").read_text())["optimizer"]["_target_"].endswith("SGD")
+
+
+def test_the_test_split_is_evaluated_on_the_best_weights(quick, folder):
+    """With a rate that ruins the model after its best point, last and best weights differ."""
+    run = quick("trainer.eval_every=2st", "optimizer=sgd", "optimizer.learning_rate=3", "trainer.steps=10")
+    result = run.run(folder)
+    best = min(read_rows(folder / "metrics.jsonl"), key=lambda row: row["val/loss"])
+    assert result.summary["best"] == {"monitor": "val/loss", "value": best["val/loss"], "step": best["step"]}
+    spec, built = run.data.spec, session.build(run.resolved())
+    outputs = result.model.predict(np.array(built.pipeline.source.splits["validation"][0]) * spec.scale, verbose=0)
+    accuracy = np.mean(outputs.argmax(-1) == np.array(built.pipeline.source.splits["validation"][1]))
+    assert accuracy == pytest.approx(best["val/accuracy"], abs=1e-9)
+
+
+def test_early_stopping_ends_the_run(quick, folder):
+    run = quick(
+        "trainer.eval_every=1st", "callback.early_stopping.patience=3", "optimizer=sgd", "optimizer.learning_rate=1e-9"
+    )
+    result = run.run(folder)
+    assert result.summary["status"] == "completed"
+    assert result.summary["steps"] < 20
+    assert "not improved for 3 evaluations" in result.summary["stopped"]
+
+
+@pytest.mark.parametrize("policy", ["halt", "skip"])
+def test_a_step_that_is_not_finite_changes_nothing(quick, folder, policy):
+    """In the second half of the run every input is not a number; the CNN's batch statistics see it too."""
+    run = quick(
+        f"trainer.nonfinite={policy}", "augmentation.batch._target_=test_session.Poison", "trainer.log_every=1",
+        "model=cnn", "model.widths=[4,8]", "model.dense=8", "callback=[]",
+    )  # fmt: skip
+    result = run.run(folder)
+    rows = read_rows(folder / "metrics.jsonl")
+    assert result.summary["status"] == ("halted" if policy == "halt" else "completed")
+    if policy == "skip":
+        assert [row["train/finite"] for row in rows] == [1] * 10 + [0] * 10
+        assert {row["train/update_norm"] for row in rows[10:]} == {0}
+        assert rows[9]["val/loss"] == rows[-1]["val/loss"]
+    assert all(np.isfinite(weight).all() for weight in result.model.get_weights())
+
+
+@part
+class Poison:
+    """Mixing that turns inputs into NaN in the second half of the run."""
+
+    def draw(self, seed, shape, progress):
+        import tensorflow as tf
+
+        return {"factor": tf.where(progress < 0.5, 1.0, math.nan)}
+
+    def apply(self, plan, batch):
+        return batch._replace(inputs=batch.inputs * plan["factor"])
+
+
+def test_an_interrupted_run_says_how_to_go_on(quick, folder, monkeypatch, capsys):
+    monkeypatch.setattr(session, "train", interrupting(session.train))
+    result = quick("trainer.steps_per_call=5").run(folder)
+    assert result.summary["status"] == "interrupted"
+    assert result.exit_code == 130
+    assert [p.name for p in (folder / "checkpoints").iterdir()] == [f"step-{result.summary['steps']:06d}"]
+    assert result.summary["steps"] < 20
+    assert f"resume={folder}" in capsys.readouterr().out
+    assert not (folder / "done.json").exists()
+
+
+def interrupting(train):
+    def inner(*args):
+        for segment in train(*args):
+            os.kill(os.getpid(), signal.SIGINT)
+            yield segment
+
+    return inner
+
+
+def test_a_folder_of_another_run_is_refused(quick, folder):
+    quick().run(folder)
+    before = (folder / "metrics.jsonl").read_bytes()
+    with pytest.raises(UserError, match="holds another run"):
+        quick("seed=3").run(folder)
+    assert (folder / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_complete_run_is_not_run_again(quick, folder, capsys):
+    first = quick().run(folder)
+    again = quick().run(folder)
+    assert "complete already" in capsys.readouterr().out
+    assert again.record == first.record
+    for a, b in zip(first.model.get_weights(), again.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_missing_data_leaves_no_folder(folder, tmp_path):
+    from descent import compose
+
+    with pytest.raises(UserError, match="no folder with the four"):
+        compose("data=fashion_mnist", f"data.path={tmp_path}").run(folder)
+    assert not folder.exists()
