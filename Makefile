@@ -21,7 +21,7 @@ $(STAMP): $(ROOT)pyproject.toml
 	  uv pip install --quiet --python $(PYTHON) --editable '$(ROOT)[dev]'; \
 	else \
 	  python3 -m venv $(VENV) && \
-	  $(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '$(ROOT)[dev]'; \
+	  $(PYTHON) -m pip install --quiet --disable-pip-version-check --use-pep517 --editable '$(ROOT)[dev]'; \
 	fi
 	@touch $@
 
