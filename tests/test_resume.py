@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from descent import checkpoint, session
+from descent import checkpoint
+from descent.session import running
 
 ROOT = Path(__file__).resolve().parents[1]
 RICH = (
@@ -56,7 +57,7 @@ def same(a: Path, b: Path) -> None:
 def test_a_killed_run_continues_bit_for_bit(quick, tmp_path, monkeypatch, model):
     quick(*RICH, *model).run(tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(session, "train", killing(session.train, at=13))
+        patch.setattr(running, "train", killing(running.train, at=13))
         with pytest.raises(Killed):
             quick(*RICH, *model).run(tmp_path / "cut")
     assert final(tmp_path / "cut").step == 12
@@ -67,7 +68,7 @@ def test_a_killed_run_continues_bit_for_bit(quick, tmp_path, monkeypatch, model)
 def test_a_damaged_checkpoint_is_passed_over(quick, tmp_path, monkeypatch, capsys):
     quick(*RICH).run(tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(session, "train", killing(session.train, at=13))
+        patch.setattr(running, "train", killing(running.train, at=13))
         with pytest.raises(Killed):
             quick(*RICH).run(tmp_path / "cut")
     path = tmp_path / "cut/checkpoints/step-000012/model.npz"

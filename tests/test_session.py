@@ -114,7 +114,7 @@ class Poison:
 
 
 def test_an_interrupted_run_says_how_to_go_on(quick, folder, monkeypatch, capsys):
-    monkeypatch.setattr(session, "train", interrupting(session.train))
+    monkeypatch.setattr(session.running, "train", interrupting(session.running.train))
     result = quick("trainer.steps_per_call=5").run(folder)
     assert result.summary["status"] == "interrupted"
     assert result.exit_code == 130

@@ -1,0 +1,6 @@
+"""One run in its folder: builds what the experiment describes, trains, evaluates, and writes it all down."""
+
+from descent.session.building import Built, Run, build
+from descent.session.running import Session
+
+__all__ = ["Built", "Run", "Session", "build"]
