@@ -32,7 +32,7 @@ def prepare(trainer: Trainer) -> None:
     Raises:
         UserError: TensorFlow already runs in this process with another number of threads.
     """
-    with _silenced():
+    with silenced():
         keras.config.set_floatx("float32")
     keras.config.set_image_data_format("channels_last")
     keras.backend.clear_session()  # which also forgets the policy
@@ -57,7 +57,7 @@ def prepare(trainer: Trainer) -> None:
 
 
 @contextlib.contextmanager
-def _silenced() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """Holds back what TensorFlow's libraries write to stderr while they are imported, unless that fails."""
     sys.stderr.flush()
     kept = os.dup(2)

@@ -21,7 +21,8 @@ def close(word: str, choices: Iterable[str]) -> str:
 
 def validation(error: ValidationError, key: str, cls: type | None) -> str:
     """The first mistake in the values of a part at `key`; more are counted."""
-    mistakes = error.errors(include_url=False)
+    # A mistyped key comes before the one that is missing because of it.
+    mistakes = sorted(error.errors(include_url=False), key=lambda mistake: mistake["type"].startswith("missing"))
     line = _mistake(mistakes[0], key, cls)
     return line if len(mistakes) == 1 else f"{line} (and {len(mistakes) - 1} more)"
 
