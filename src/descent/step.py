@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epy
@@ -18,6 +18,20 @@ with epy.lazy_imports():
     import tensorflow as tf
 
 
+class Done(NamedTuple):
+    """What a call did.
+
+    Attributes:
+        rows: the records of its steps, float32 [K, names].
+        end: the step of the chunk it ended before, int32.
+        sound: false where it ended at a step that was not finite.
+    """
+
+    rows: tf.Tensor
+    end: tf.Tensor
+    sound: tf.Tensor
+
+
 @dataclasses.dataclass(kw_only=True)
 class Step:
     """What one step is made of, and the compiled call that runs several.
@@ -25,6 +39,8 @@ class Step:
     Attributes:
         rates: the learning rate of every step of the run, float32 [steps].
         jit: compile the whole loop with XLA.
+        halting: end the call at a step that is not finite.
+        stop: set from another thread, it ends the call after the step under way; a loop compiled by XLA cannot see it.
     """
 
     state: State
@@ -36,27 +52,36 @@ class Step:
     clipping: Clipping
     rates: np.ndarray
     jit: bool
+    halting: bool = True
 
     def __post_init__(self) -> None:
+        self.stop = tf.Variable(False, trainable=False)
         self.rate_table = tf.constant(self.rates, tf.float32)
-        self.run: Callable[..., tf.Tensor] = tf.function(self._run, autograph=False, jit_compile=self.jit)
+        self.run: Callable[..., Done] = tf.function(self._run, autograph=False, jit_compile=self.jit)
         self.forward: Callable[..., tf.Tensor] = tf.function(
             self._forward, autograph=False, jit_compile=self.jit, reduce_retracing=True
         )
 
-    def _run(self, chunk: Any, begin: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
-        """Steps `begin` to `end` of a chunk: their records, float32 [K, names]. Both bounds are runtime values."""
+    def _run(self, chunk: Any, begin: tf.Tensor, end: tf.Tensor) -> Done:
+        """Steps `begin` to `end` of a chunk, or fewer. Both bounds are runtime values."""
         size = chunk.weight.shape[0]
 
-        def body(i: tf.Tensor, rows: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+        def going(i: tf.Tensor, sound: tf.Tensor, _: tf.TensorArray) -> tf.Tensor:
+            due = (i < end) & sound
+            return due if self.jit else due & ~self.stop.read_value()
+
+        def body(i: tf.Tensor, _: tf.Tensor, rows: tf.TensorArray) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray]:
             # Not t[i]: XLA wants the bounds of a slice as constants, and would compile anew for each.
             here = tf.nest.map_structure(lambda t: tf.gather(t, i), chunk)
+            scaled = self.state.scaling.scale() > 1
             record = self.update(to_batch(self.spec, here), here.plan)
-            return i + 1, rows.write(i, tf.stack([record[name] for name in self.names]))
+            # An overflow of the scaled gradient is no fault: the scale is halved.
+            sound = (record["finite"] > 0) | (scaled & tf.math.is_finite(record["loss"])) | (not self.halting)
+            return i + 1, sound, rows.write(i, tf.stack([record[name] for name in self.names]))
 
         rows = tf.TensorArray(tf.float32, size, element_shape=[len(self.names)])
-        _, rows = tf.while_loop(lambda i, _: i < end, body, [begin, rows])
-        return rows.stack()
+        done, sound, rows = tf.while_loop(going, body, [begin, tf.constant(True), rows])
+        return Done(rows.stack(), done, sound)
 
     @property
     def names(self) -> list[str]:

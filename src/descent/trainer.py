@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import math
 import os
@@ -112,12 +113,17 @@ def boundaries(every: float, total: int) -> list[int]:
 
 
 class Segment(NamedTuple):
-    """What one call of the compiled program did: the records of its steps, the last being `step`."""
+    """What one call of the compiled program did: the records of its steps, the last being `step`.
+
+    Attributes:
+        sound: false where the last step was not finite, and changed nothing.
+    """
 
     step: int
     rows: np.ndarray
     names: list[str]
     seconds: float
+    sound: bool = True
 
     @property
     def first(self) -> int:
@@ -128,16 +134,36 @@ class Segment(NamedTuple):
         return {f"train/{name}": float(value) for name, value in zip(self.names, self.rows[i], strict=True)}
 
 
-def train(step: Step, pipeline: Pipeline, start: int, stops: list[int]) -> Iterator[Segment]:
-    """Runs from step `start`, yielding after each call; a call never runs past one of the `stops`."""
+def train(
+    step: Step, pipeline: Pipeline, start: int, stops: list[int], call_seconds: float = math.inf
+) -> Iterator[Segment]:
+    """Runs from step `start`, yielding after each call; a call never runs past one of the `stops`.
+
+    Ends early after a step that was not finite (where the step halts there), and when `step.stop` is set.
+
+    Args:
+        step: the compiled step.
+        pipeline: where the chunks come from.
+        start: updates done before.
+        stops: steps that end a call.
+        call_seconds: how long a call may take: the first then runs one step, the others what fits.
+    """
+    most, compiled = pipeline.chunk if math.isinf(call_seconds) else 1, False
     first, began = start, time.perf_counter()
     for chunk in pipeline.training(start):
-        limit = min(first + pipeline.chunk, pipeline.steps)
-        begin = first
-        for end in [*(s for s in stops if first < s < limit), limit]:
-            rows = step.run(chunk, tf.constant(begin - first), tf.constant(end - first)).numpy()
-            yield Segment(end, rows[begin - first : end - first], step.names, time.perf_counter() - began)
-            begin, began = end, time.perf_counter()
+        limit, begin = min(first + pipeline.chunk, pipeline.steps), first
+        while begin < limit:
+            wanted = min([begin + most, limit, *stops[bisect.bisect(stops, begin) :][:1]])
+            done = step.run(chunk, tf.constant(begin - first), tf.constant(wanted - first))
+            end, sound, rows = first + int(done.end), bool(done.sound), done.rows.numpy()
+            now = time.perf_counter()
+            if end > begin:
+                yield Segment(end, rows[begin - first : end - first], step.names, now - began, sound)
+            if end < wanted or not sound:
+                return
+            if compiled and not math.isinf(call_seconds):
+                most = max(1, int(call_seconds * (end - begin) / (now - began)))
+            begin, began, compiled = end, time.perf_counter(), True
         first = limit
 
 

@@ -91,6 +91,7 @@ def _step(experiment: Experiment, state: State) -> Step:
         clipping=experiment.clipping,
         rates=experiment.rates(),
         jit=experiment.trainer.jits(state.model),
+        halting=experiment.trainer.nonfinite != "skip",
     )
 
 

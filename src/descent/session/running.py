@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from descent import checkpoint
 from descent.session.building import Run
 from descent.session.finishing import finish
@@ -50,10 +48,9 @@ class Session(Run):
 
     def _sound(self, segment: Segment) -> bool:
         """Whether training may go on. A step that was not finite has changed nothing."""
-        finite = segment.rows[:, segment.names.index("finite")] > 0
-        if finite.all() or self.experiment.trainer.nonfinite == "skip":
+        if segment.sound:
             return True
-        where = int(np.argmin(finite))
+        where = len(segment.rows) - 1
         record = segment.record(where)
         self.say(
             f"halted: step {segment.first + where} has a loss of {record['train/loss']} and a gradient norm of "
