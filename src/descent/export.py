@@ -198,7 +198,7 @@ def export(experiment: Experiment, built: Built, folder: Path, formats: Sequence
     """
     require(formats)
     raw = _samples(built)
-    expected = answers(built, raw)
+    expected = built.evaluator.answers(built.state.weights(), raw)
     served = Served(_in_float32(experiment, built), experiment.data.spec, raw.dtype)
     folder.mkdir(parents=True, exist_ok=True)
     made = []
@@ -212,12 +212,6 @@ def _samples(built: Built) -> tf.Tensor:
     """The first raw elements of the test split."""
     count = min(SAMPLES, built.pipeline.spec.sizes["test"])
     return built.pipeline.source.gather("test", tf.range(count, dtype=tf.int64))[0]
-
-
-def answers(built: Built, raw: tf.Tensor) -> np.ndarray:
-    """The run's own probabilities [m, n], or real outputs [m, 1], for raw elements [m, ...]."""
-    outputs = built.step.forward(built.state.weights(), raw[None])[0]
-    return np.asarray(tf.nn.softmax(outputs) if built.pipeline.spec.num_classes else outputs)
 
 
 def _in_float32(experiment: Experiment, built: Built) -> keras.Model:

@@ -186,6 +186,11 @@ class Evaluator:
         joined = np.concatenate(outputs).reshape(-1, self.pipeline.spec.outputs)
         return np.concatenate(targets).reshape(-1)[:size], joined[:size]
 
+    def answers(self, weights: Weights, raw: tf.Tensor) -> np.ndarray:
+        """Probabilities [m, n], or real outputs [m, 1], for raw elements [m, ...]."""
+        outputs = self.step.forward(weights, raw[None])[0]
+        return np.asarray(tf.nn.softmax(outputs) if self.pipeline.spec.num_classes else outputs)
+
     def _chunks(self, split: Split, size: int) -> Any:
         """The split's chunks; a small split is gathered once and kept, so that evaluating often costs little."""
         if split not in self.cached:

@@ -41,18 +41,20 @@ class OpenFolder:
         """Images uint8 [m, h, w, c] and labels int32 [m] at `indices` [m]."""
         paths, labels, orientations = (tf.gather(column, indices) for column in self.splits[split])
         images = tf.map_fn(
-            lambda pair: self._image(*pair),
+            lambda pair: decoded(*pair, self.spec.shape, self.fit),
             (paths, orientations),
             fn_output_signature=tf.TensorSpec(self.spec.shape, tf.uint8),
         )
         return images, labels
 
-    def _image(self, path: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-        decoded = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
-        fitted = fit(upright(decoded, orientation), self.spec.shape[:2], self.fit)
-        if self.spec.shape[-1] == 1:
-            fitted = tf.image.rgb_to_grayscale(fitted)
-        return tf.ensure_shape(tf.cast(tf.round(tf.clip_by_value(fitted, 0.0, 255.0)), tf.uint8), self.spec.shape)
+
+def decoded(path: tf.Tensor, orientation: tf.Tensor, shape: tuple[int, ...], how: Fit) -> tf.Tensor:
+    """The image of a file, upright, as uint8 of `shape` [h, w, c]."""
+    image = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
+    fitted = fit(upright(image, orientation), shape[:2], how)
+    if shape[-1] == 1:
+        fitted = tf.image.rgb_to_grayscale(fitted)
+    return tf.ensure_shape(tf.cast(tf.round(tf.clip_by_value(fitted, 0.0, 255.0)), tf.uint8), shape)
 
 
 def upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:

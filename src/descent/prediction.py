@@ -1,0 +1,157 @@
+"""A finished run's answers on files: images of any size and mode, or arrays of raw elements."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from etils import epy
+
+from descent.data.decoding import Fit, decoded
+from descent.data.verified import ENDINGS, File, findings, listed
+from descent.folder import write_atomic
+from descent.types import Spec, UserError
+
+with epy.lazy_imports():
+    import tensorflow as tf
+
+if TYPE_CHECKING:
+    from descent.session import Built
+
+BATCH = 64  # images decoded at once
+
+
+class Answer(NamedTuple):
+    """What the run says to one input: its probabilities [n], or its real output [1]."""
+
+    name: str
+    values: np.ndarray
+
+
+class Inputs(NamedTuple):
+    """What is to be answered: image files with their EXIF orientations, or one array; and what cannot be read."""
+
+    files: tuple[str, ...] = ()
+    orientations: tuple[int, ...] = ()
+    array: Path | None = None
+    bad: tuple[str, ...] = ()
+
+
+def find(path: str) -> Inputs:
+    """The inputs at a path: a JPEG or PNG file, a folder of them (and of folders of them), or a .npy file.
+
+    Raises:
+        UserError: there is nothing that could be read.
+    """
+    place = Path(path).expanduser()
+    if not place.exists():
+        raise UserError(f"inputs={path}: no such file or folder")
+    if place.suffix.lower() == ".npy":
+        return Inputs(array=place)
+    if place.is_file() and place.suffix.lower() not in ENDINGS:
+        raise UserError(f"inputs={path}: should be a JPEG or PNG file, a folder of them, or a .npy file")
+    root = place if place.is_dir() else place.parent
+    files = listed(place) if place.is_dir() else [File(str(place), place.stat().st_size, place.stat().st_mtime_ns)]
+    if not files:
+        raise UserError(f"inputs={path}: the folder has no JPEG or PNG files")
+    found = list(zip(files, findings(root, files), strict=True))
+    bad = tuple(f"{Path(file.path).relative_to(root)} ({what})" for file, what in found if isinstance(what, str))
+    good = [(file.path, what) for file, what in found if isinstance(what, int)]
+    if not good:
+        raise UserError(f"inputs={path}: none of {len(files)} files can be read; the first: {bad[0]}")
+    return Inputs(*zip(*good, strict=True), bad=bad)
+
+
+def answer(built: Built, inputs: Inputs, fit: Fit) -> Iterator[Answer]:
+    """The run's answer to each input, in order; `fit` is how images are brought to the run's shape.
+
+    Raises:
+        UserError: the inputs are not of the kind or shape that the run takes.
+    """
+    spec, dtype = built.pipeline.spec, _raw_dtype(built)
+    batches = _arrays(inputs.array, spec, dtype) if inputs.array else _images(inputs, spec, dtype, fit)
+    for names, raw in batches:
+        answers = built.evaluator.answers(built.state.weights(), tf.constant(raw))
+        yield from map(Answer, names, answers)
+
+
+def _raw_dtype(built: Built) -> np.dtype:
+    """Of the raw elements that the run's own data has."""
+    return built.pipeline.source.gather("test", tf.zeros([1], tf.int64))[0].dtype.as_numpy_dtype
+
+
+Named = tuple[Sequence[str], np.ndarray]
+
+
+def _images(inputs: Inputs, spec: Spec, dtype: np.dtype, fit: Fit) -> Iterator[Named]:
+    """Images as the run's data has them: upright, of its size and channels, in its range."""
+    if spec.kind != "image":
+        raise UserError(
+            f"inputs: these are images, and the run's data is {spec.kind}; give raw elements as a .npy file"
+        )
+    for first in range(0, len(inputs.files), BATCH):
+        part = slice(first, first + BATCH)
+        images = [
+            decoded(tf.constant(path), tf.constant(orientation), spec.shape, fit).numpy()
+            for path, orientation in zip(inputs.files[part], inputs.orientations[part], strict=True)
+        ]
+        values = np.stack(images) / 255 / spec.scale
+        yield inputs.files[part], (np.round(values) if np.issubdtype(dtype, np.integer) else values).astype(dtype)
+
+
+def _arrays(path: Path, spec: Spec, dtype: np.dtype) -> Iterator[Named]:
+    """Raw elements from a .npy file: one, or many."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, EOFError, ValueError) as error:
+        raise UserError(f"inputs={path}: not a readable .npy file ({error})") from error
+    grey = spec.kind == "image" and spec.shape[-1] == 1
+    for shape in (spec.shape, spec.shape[:-1]) if grey else (spec.shape,):
+        if array.shape[-len(shape) :] == shape and array.ndim - len(shape) in (0, 1):
+            many = array.reshape(-1, *spec.shape)
+            break
+    else:
+        raise UserError(f"inputs={path}: the shape is {array.shape}; this run takes {spec.shape}, or many of them")
+    raw = many.astype(dtype)
+    if np.issubdtype(dtype, np.integer) and not np.array_equal(raw, many):
+        top = f", from 0 to {1 / spec.scale:.4g}" if spec.kind == "image" else ""
+        raise UserError(f"inputs={path}: these are no raw elements of this run, which are {np.dtype(dtype)}{top}")
+    for first in range(0, len(raw), BATCH):
+        part = raw[first : first + BATCH]
+        yield [f"{path.name}[{first + i}]" for i in range(len(part))], part
+
+
+# --- in words ------------------------------------------------------------------------------------------------------
+
+
+def rows(answers: Sequence[Answer], spec: Spec, top: int) -> list[list[str]]:
+    """A header, and a line for each answer: the most likely classes and their probabilities, or the value."""
+    if not spec.num_classes:
+        return [["input", "value"], *([name, f"{values[0]:.6g}"] for name, values in answers)]
+    names = spec.class_names or tuple(map(str, range(spec.num_classes)))
+    top = min(top, spec.num_classes)
+    header = ["input", *(word for i in range(1, top + 1) for word in (f"class_{i}", f"probability_{i}"))]
+    lines = []
+    for name, values in answers:
+        best = np.argsort(-values, kind="stable")[:top]
+        lines.append([name, *(word for i in best for word in (names[i], f"{values[i]:.6f}"))])
+    return [header, *lines]
+
+
+def table(lines: Sequence[Sequence[str]], most: int = 20) -> str:
+    """Lines of words in columns; of many, the first."""
+    shown = lines[: most + 1]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    text = ["  ".join(f"{word:{width}}" for word, width in zip(line, widths, strict=True)).rstrip() for line in shown]
+    return "\n".join([*text, *([f"... and {len(lines) - 1 - most} more"] if len(lines) - 1 > most else [])])
+
+
+def write_csv(path: Path, lines: Sequence[Sequence[str]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    write_atomic(path, text.getvalue())
