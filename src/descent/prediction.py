@@ -60,10 +60,10 @@ def find(path: str) -> Inputs:
         raise UserError(f"inputs={path}: the folder has no JPEG or PNG files")
     found = list(zip(files, findings(root, files), strict=True))
     bad = tuple(f"{Path(file.path).relative_to(root)} ({what})" for file, what in found if isinstance(what, str))
-    good = [(file.path, what) for file, what in found if isinstance(what, int)]
+    good = {file.path: what for file, what in found if isinstance(what, int)}
     if not good:
         raise UserError(f"inputs={path}: none of {len(files)} files can be read; the first: {bad[0]}")
-    return Inputs(*zip(*good, strict=True), bad=bad)
+    return Inputs(tuple(good), tuple(good.values()), bad=bad)
 
 
 def answer(built: Built, inputs: Inputs, fit: Fit) -> Iterator[Answer]:

@@ -41,7 +41,7 @@ class OpenFolder:
         """Images uint8 [m, h, w, c] and labels int32 [m] at `indices` [m]."""
         paths, labels, orientations = (tf.gather(column, indices) for column in self.splits[split])
         images = tf.map_fn(
-            lambda pair: decoded(*pair, self.spec.shape, self.fit),
+            lambda pair: decoded(pair[0], pair[1], self.spec.shape, self.fit),
             (paths, orientations),
             fn_output_signature=tf.TensorSpec(self.spec.shape, tf.uint8),
         )
