@@ -114,11 +114,17 @@ def test_flops_of_attention_include_both_products():
 def test_the_class_report_has_scikit_learns_precision_and_recall():
     targets, outputs = classified()
     lines = metric.class_report(metric.confusion(targets, outputs, 6), [f"class_{i}" for i in range(6)]).splitlines()
-    precision, recall, _, support = sklearn.metrics.precision_recall_fscore_support(
+    precision, recall, f1, support = sklearn.metrics.precision_recall_fscore_support(
         targets, outputs.argmax(axis=1), labels=range(6), zero_division=0
     )
     for i, line in enumerate(lines[1:]):
-        assert line.split() == [f"class_{i}", f"{precision[i]:.3f}", f"{recall[i]:.3f}", str(support[i])]
+        assert line.split() == [
+            f"class_{i}",
+            f"{precision[i]:.3f}",
+            f"{recall[i]:.3f}",
+            f"{f1[i]:.3f}",
+            str(support[i]),
+        ]
 
 
 def leaning(classes: int = 7, samples: int = 400) -> tuple[np.ndarray, np.ndarray]:
@@ -144,6 +150,20 @@ def test_calibration_error_by_hand():
     """Two bins of two samples: confidences .9 and .9 with one hit, .6 and .6 with two: (|.8| + |-.8|) / 4."""
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.6, 0.4]])
     assert metric.calibration_error(np.array([0, 1, 0, 0]), probabilities) == pytest.approx(0.4)
+
+
+def test_reliability_of_probabilities_that_are_meant():
+    """Labels drawn with the stated probability: each bin's accuracy is its confidence, to within four deviations."""
+    rng = np.random.default_rng(0)
+    sure = rng.uniform(0.5, 1, 20_000)
+    targets = (rng.uniform(size=len(sure)) > sure).astype(int)
+    count, confidence, accuracy = metric.reliability(targets, np.stack([sure, 1 - sure], axis=1), 10)
+    assert count.sum() == len(sure)
+    assert (count[:5] == 0).all()
+    deviation = np.sqrt(confidence[5:] * (1 - confidence[5:]) / count[5:])
+    assert (np.abs(accuracy - confidence)[5:] < 4 * deviation).all()
+    assert np.sum(count * confidence) == pytest.approx(sure.sum())
+    assert np.sum(count * accuracy) == pytest.approx((targets == 0).sum())
 
 
 def test_r2_is_scikit_learns():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from etils import epy
@@ -85,20 +85,52 @@ def macro_f1(table: np.ndarray) -> float:
 
 def calibration_error(targets: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> float:
     """Expected calibration error (Guo et al. 2017, eq. 3): mean gap of confidence and accuracy over equal bins."""
+    samples, confidence, accuracy = reliability(targets, probabilities, bins)
+    return float((samples * np.abs(confidence - accuracy)).sum() / len(targets))
+
+
+class Reliability(NamedTuple):
+    """Of each of the equal bins of confidence: samples, mean confidence and accuracy (0 where there are none), [bins].
+
+    The confidence is the probability of the predicted class (Guo et al. 2017, section 2).
+    """
+
+    samples: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+
+
+def reliability(targets: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> Reliability:
+    """How often predictions are right, by how sure they are; bin m holds confidences in ((m - 1) / bins, m / bins]."""
     confidence, hits = probabilities.max(axis=1), probabilities.argmax(axis=1) == targets
     which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gaps = np.bincount(which, weights=confidence - hits, minlength=bins)
-    return float(np.abs(gaps).sum() / len(targets))
+    samples = np.bincount(which, minlength=bins)
+    sure, right = (np.bincount(which, weights=w, minlength=bins) for w in (confidence, hits))
+    return Reliability(samples, sure / np.maximum(1, samples), right / np.maximum(1, samples))
+
+
+class PerClass(NamedTuple):
+    """Of each class [n]: precision and recall (0 where nothing was predicted or true), their harmonic mean, samples."""
+
+    precision: np.ndarray
+    recall: np.ndarray
+    f1: np.ndarray
+    samples: np.ndarray
+
+
+def per_class(table: np.ndarray) -> PerClass:
+    """From a confusion matrix [n, n]."""
+    hits, predicted, true = np.diag(table), table.sum(axis=0), table.sum(axis=1)
+    f1 = 2 * hits / np.maximum(1, predicted + true)
+    return PerClass(hits / np.maximum(1, predicted), hits / np.maximum(1, true), f1, true)
 
 
 def class_report(table: np.ndarray, names: Sequence[str]) -> str:
-    """Precision, recall and support of each class, as text, from a confusion matrix [n, n]."""
-    hits, predicted, true = np.diag(table), table.sum(axis=0), table.sum(axis=1)
+    """Precision, recall, F1 and samples of each class, as text, from a confusion matrix [n, n]."""
     width = max(5, *(len(name) for name in names))
-    lines = [f"{'class':{width}}  precision  recall  samples"]
-    for i, name in enumerate(names):
-        precision, recall = hits[i] / max(1, predicted[i]), hits[i] / max(1, true[i])
-        lines.append(f"{name:{width}}  {precision:9.3f}  {recall:6.3f}  {true[i]:7d}")
+    lines = [f"{'class':{width}}  precision  recall     f1  samples"]
+    for name, precision, recall, f1, samples in zip(names, *per_class(table), strict=True):
+        lines.append(f"{name:{width}}  {precision:9.3f}  {recall:6.3f}  {f1:5.3f}  {samples:7d}")
     return "\n".join(lines)
 
 

@@ -203,6 +203,25 @@ def confusion(table: np.ndarray, names: Sequence[str], title: str) -> Figure:
 
 
 @styled
+def reliability(count: np.ndarray, confidence: np.ndarray, accuracy: np.ndarray, title: str) -> Figure:
+    """How often predictions are right, by how sure they are (DeGroot & Fienberg 1983), and how many are how sure."""
+    from matplotlib.figure import Figure
+
+    made = Figure(figsize=(3.8, 4.6), layout="constrained")
+    upper, lower = made.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    bins, some = len(count), count > 0
+    middles = (np.arange(bins) + 0.5) / bins
+    upper.bar(middles[some], accuracy[some], 0.92 / bins, color=VALIDATION, alpha=0.55, label="accuracy")
+    upper.vlines(confidence[some], accuracy[some], confidence[some], color=APART[1], lw=1.6, label="gap")
+    upper.plot([0, 1], [0, 1], color="black", lw=0.9, ls="--", label="calibrated")
+    upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", title=title)
+    made.legend(loc="outside lower center", ncols=3)
+    lower.bar(middles, count / max(1, count.sum()), 0.92 / bins, color=TRAIN)
+    lower.set(xlabel="confidence", ylabel="share of samples", ylim=(0, None))
+    return made
+
+
+@styled
 def images(pictures: np.ndarray, captions: Sequence[str], title: str, columns: int = 8) -> Figure:
     """A captioned grid of images [m, h, w, c] with values in [0, 1]."""
     return _grids({title: (pictures, captions)}, columns)

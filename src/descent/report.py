@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import base64
+import csv
+import io
+from collections.abc import Sequence
 from importlib import resources
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from etils import epy
 
 from descent import metric, plot
 from descent.data.pipeline import Pipeline
-from descent.folder import RunFolder, read_rows
+from descent.folder import RunFolder, read_rows, write_atomic
 from descent.step import to_batch
 from descent.types import Spec
 
 with epy.lazy_imports():
     import tensorflow as tf
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 PREVIEW = 24
+CLASSES = "class_report.csv"
 
 
 def draw(folder: RunFolder, pipeline: Pipeline, best_step: int, targets: np.ndarray, outputs: np.ndarray) -> None:
@@ -35,6 +43,25 @@ def draw(folder: RunFolder, pipeline: Pipeline, best_step: int, targets: np.ndar
         accuracy = np.trace(table) / table.sum()
         made = plot.confusion(table, spec.class_names, f"test split, accuracy {accuracy:.2%}")
         plot.save(made, folder.plots, "confusion_matrix")
+        classes(folder.path / CLASSES, table, spec.class_names)
+        probabilities = metric.softmax(outputs)
+        plot.save(calibration(targets, probabilities, "test split"), folder.plots, "calibration")
+
+
+def calibration(targets: np.ndarray, probabilities: np.ndarray, what: str) -> Figure:
+    """The reliability diagram of a split, with its calibration error."""
+    error = metric.calibration_error(targets, probabilities)
+    return plot.reliability(*metric.reliability(targets, probabilities), f"{what}, calibration error {error:.2%}")
+
+
+def classes(path: Path, table: np.ndarray, names: Sequence[str]) -> None:
+    """Precision, recall, F1 and samples of each class, as CSV, from a confusion matrix [n, n]."""
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(["class", *metric.PerClass._fields])
+    for name, *values, samples in zip(names, *metric.per_class(table), strict=True):
+        lines.writerow([name, *(f"{value:.6f}" for value in values), samples])
+    write_atomic(path, text.getvalue())
 
 
 def preview(pipeline: Pipeline) -> tuple[np.ndarray, list[str]]:
@@ -68,10 +95,16 @@ def write(folder: RunFolder, summary: dict[str, Any]) -> None:
         summary=summary,
         metrics={name: value for name, value in summary.items() if "/" in name},
         figures=figures,
+        classes=_lines(folder.path / CLASSES),
         config=folder.config.read_text(encoding="utf-8"),
         environment=folder.read_json("environment.json"),
     )
     (folder.path / "report.html").write_text(page, encoding="utf-8")
+
+
+def _lines(path: Path) -> list[list[str]]:
+    """The lines of a CSV file; none where there is no such file."""
+    return list(csv.reader(io.StringIO(path.read_text(encoding="utf-8")))) if path.exists() else []
 
 
 def _embedded(content: bytes) -> str:

@@ -1,0 +1,48 @@
+"""What a finished run leaves to be looked at."""
+
+from __future__ import annotations
+
+import csv
+import re
+
+import numpy as np
+import pytest
+import sklearn.metrics
+
+from conftest import QUICK
+from descent import compose, report
+from descent.metric import confusion
+
+
+@pytest.mark.slow
+@pytest.mark.figures
+def test_a_finished_run_leaves_its_figures_and_a_report_of_each_class(folder):
+    compose(*QUICK).run(folder)
+    names = {path.stem for path in (folder / "plots").glob("*.png")}
+    assert names == {"learning_curves", "learning_rate", "preview", "confusion_matrix", "calibration"}
+    with (folder / "class_report.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["class"] for line in lines] == list("0123456789")
+    assert sum(int(line["samples"]) for line in lines) == 256
+    page = (folder / "report.html").read_text()
+    assert page.count("data:image/png") == len(names)
+    for line in lines:
+        shown = re.search(rf"<tr><td>{line['class']}</td>(.*?)</tr>", page, re.DOTALL)
+        assert shown is not None
+        values = [float(value) for value in re.findall(r">([\d.]+)<", shown[1])]
+        expected = [round(float(line[name]), 3) for name in ("precision", "recall", "f1", "samples")]
+        assert values == expected
+        ]
+
+
+def test_the_class_report_is_scikit_learns(tmp_path):
+    rng = np.random.default_rng(0)
+    targets, outputs = rng.integers(0, 4, 60), rng.standard_normal((60, 4))
+    outputs[:, 3] = -9  # a class that is never predicted
+    report.classes(tmp_path / "x.csv", confusion(targets, outputs, 4), ["a, b", "c", "d", "e"])
+    with (tmp_path / "x.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert lines[0]["class"] == "a, b"
+    expected = sklearn.metrics.precision_recall_fscore_support(targets, outputs.argmax(1), zero_division=0)
+    for name, values in zip(("precision", "recall", "f1", "samples"), expected, strict=True):
+        np.testing.assert_allclose([float(line[name]) for line in lines], values, atol=1e-6)
