@@ -32,7 +32,6 @@ def test_a_finished_run_leaves_its_figures_and_a_report_of_each_class(folder):
         values = [float(value) for value in re.findall(r">([\d.]+)<", shown[1])]
         expected = [round(float(line[name]), 3) for name in ("precision", "recall", "f1", "samples")]
         assert values == expected
-        ]
 
 
 def test_the_class_report_is_scikit_learns(tmp_path):
