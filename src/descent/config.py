@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from descent import wording
+from descent.data import Fitted
 from descent.experiment import Experiment
 from descent.folder import RunFolder
 from descent.types import UserError
@@ -126,7 +127,7 @@ def planned(config: DictConfig, overrides: list[str]) -> Experiment:
 
 
 def load_experiment(folder: str | Path) -> Experiment:
-    """The experiment a run folder was made by.
+    """The experiment a run folder was made by, with what its data had fitted.
 
     Raises:
         UserError: the folder holds no run.
@@ -141,7 +142,10 @@ def load_experiment(folder: str | Path) -> Experiment:
     if not isinstance(config, DictConfig):
         raise UserError(f"{path} is damaged: it holds no mapping")
     config["_convert_"] = "all"
-    return to_experiment(config)
+    experiment = to_experiment(config)
+    if isinstance(experiment.data, Fitted):
+        return dataclasses.replace(experiment, data=experiment.data.kept(path.parent.absolute()))
+    return experiment
 
 
 # --- from Python -----------------------------------------------------------------------------------------------------

@@ -63,6 +63,7 @@ class Gradient:
     def _part(self, batch: Batch, key: tf.Tensor, total: tf.Tensor, scale: tf.Tensor) -> Pass:
         """One part's share of the record and of the gradients."""
         from descent.model.layers import noise
+        from descent.model.text_layers import mixture
 
         variables = [v.value for v in self.model.trainable_variables]
 
@@ -71,7 +72,7 @@ class Gradient:
 
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
-            with noise(key):
+            with noise(key), mixture(batch.mixture):
                 outputs = tf.cast(self.model(batch.inputs, training=True), tf.float32)
             losses = self.loss(self.regularization.soften(batch.targets), outputs)
             penalty = self.regularization.penalty(self.model.trainable_variables) / self.accumulate

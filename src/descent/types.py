@@ -191,6 +191,8 @@ class Spec:
         scale: raw values times this lie in the range the model sees ([0, 1] for images).
         mean, std: of the scaled values, per channel; the model's first layer subtracts and divides.
         mirrors: whether a left-right mirror image keeps its label.
+        vocabulary: of text, how many ids there are: 0 is padding, 1 the unknown word.
+        words: of text, the word of each id; empty where it is not known yet.
     """
 
     kind: Literal["image", "text", "tabular"]
@@ -202,6 +204,8 @@ class Spec:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     mirrors: bool = True
+    vocabulary: int = 0
+    words: tuple[str, ...] = ()
 
     @property
     def outputs(self) -> int:
@@ -209,11 +213,15 @@ class Spec:
 
 
 class Batch(NamedTuple):
-    """Samples of one step: `weight` is 0 for the padding of a last batch, so each sample counts exactly once."""
+    """Samples of one step: `weight` is 0 for the padding of a last batch, so each sample counts exactly once.
+
+    `mixture` is empty, or what the embeddings of `inputs` are to be mixed with: other ids [b, t], own share [b].
+    """
 
     inputs: tf.Tensor
     targets: tf.Tensor
     weight: tf.Tensor
+    mixture: Any = ()
 
 
 @runtime_checkable

@@ -81,8 +81,15 @@ class Mixing:
         return {name: self._spread(value, shape[0]) for name, value in plan.items()}
 
     def apply(self, plan: Plan, batch: Batch) -> Batch:
-        """`x = m x + (1 - m) x[::-1]`, m being MixUp's weight or CutMix's mask; labels by `lam`."""
+        """`x = m x + (1 - m) x[::-1]`, m being MixUp's weight or CutMix's mask; labels by `lam`.
+
+        Ids of words are no quantities: their embeddings are mixed instead, by the model's first layer.
+        """
         inputs, targets = batch.inputs, batch.targets
+        if inputs.dtype.is_integer:
+            share = plan["lam"][:, None]
+            targets = share * targets + (1 - share) * targets[::-1]
+            return batch._replace(targets=targets, mixture=(inputs[::-1], plan["lam"]))
         ones = [1] * (inputs.shape.rank - 1)
         share, mask = plan["lam"][:, None], tf.reshape(plan["lam"], [-1, *ones])
         if self.cutmix_alpha:

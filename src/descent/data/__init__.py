@@ -1,7 +1,8 @@
 """Data: sources that are random-access, and the pipeline from a step to its batch."""
 
 from descent.data.arrays import Arrays, Digits, Synthetic
+from descent.data.fitted import Fitted
 from descent.data.image_folder import ImageFolder
 from descent.data.images import Cifar10, Cifar100, FashionMnist, Mnist
 
-__all__ = ["Arrays", "Cifar10", "Cifar100", "Digits", "FashionMnist", "ImageFolder", "Mnist", "Synthetic"]
+__all__ = ["Arrays", "Cifar10", "Cifar100", "Digits", "FashionMnist", "Fitted", "ImageFolder", "Mnist", "Synthetic"]

@@ -24,7 +24,13 @@ Initializer = Literal[
 
 
 def start(spec: Spec) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-    """The input (scaled values) and its standardised form, `(x - mean) / std` with the data's own numbers."""
+    """The input (scaled values) and its standardised form, `(x - mean) / std` with the data's own numbers.
+
+    Of text, ids (int32) as they are.
+    """
+    if spec.kind == "text":
+        inputs = keras.Input(spec.shape, dtype="int32", name="inputs")
+        return inputs, inputs
     inputs = keras.Input(spec.shape, name="inputs")
     scale = [1 / s for s in spec.std]
     offset = [-m / s for m, s in zip(spec.mean, spec.std, strict=True)]

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from descent import environment, precision, seeds
 from descent.callback import Checkpoint
+from descent.data import Fitted
 from descent.data.pipeline import Pipeline
 from descent.folder import RunFolder
 from descent.gradient import Gradient
@@ -122,6 +123,8 @@ class Run:
 
     def __init__(self, experiment: Experiment, folder: RunFolder, overrides: list[str]) -> None:
         self.began = time.monotonic()
+        if isinstance(experiment.data, Fitted):
+            experiment.data.fit()
         self.given, self.experiment = experiment, experiment.resolved()
         self.folder, self.overrides = folder, overrides
         built = build(self.experiment)

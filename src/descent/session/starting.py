@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from descent import checklist, checkpoint, display, environment, identity, metric
-from descent.data import Arrays
+from descent.data import Arrays, Fitted
 from descent.folder import write_atomic
 from descent.session.building import Run
 from descent.types import Split
@@ -25,6 +25,8 @@ def start(run: Run) -> int:
     if not run.folder.used:
         about = environment.describe(run.experiment.seed, run.experiment.trainer, run.overrides)
         run.folder.write_json("environment.json", about)
+        if isinstance(run.given.data, Fitted):
+            run.given.data.keep(run.folder.path)
         write_atomic(run.folder.config, identity.to_yaml(run.given))
     display.panel(run.console, run.experiment.name, _facts(run, step))
     return step
