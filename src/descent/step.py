@@ -130,7 +130,7 @@ class Step:
         """Outputs [K, b, n] for raw inputs [K, b, ...], with the weights given rather than the model's own."""
 
         def one(batch: tf.Tensor) -> tf.Tensor:
-            return self.state.model.stateless_call(*weights, prepared(self.spec, batch), training=False)[0]
+            return self.state.model.stateless_call(*weights, scaled(self.spec, batch), training=False)[0]
 
         shape = [inputs.shape[1], self.spec.outputs]
         return tf.map_fn(one, inputs, fn_output_signature=tf.TensorSpec(shape, tf.float32))
@@ -142,14 +142,14 @@ def _put_back(variables: Sequence[tf.Variable], values: Sequence[tf.Tensor]) -> 
     return tf.constant(False)
 
 
-def prepared(spec: Spec, raw: tf.Tensor) -> tf.Tensor:
+def scaled(spec: Spec, raw: tf.Tensor) -> tf.Tensor:
     """Raw elements as the model takes them: scaled float32, or the ids of words as they are (int32)."""
     return tf.cast(raw, tf.int32) if spec.kind == "text" else tf.cast(raw, tf.float32) * spec.scale
 
 
 def to_batch(spec: Spec, raw: Any) -> Batch:
     """Raw elements and labels to scaled inputs (float32, or int32 ids) and one-hot (or real) targets."""
-    inputs = prepared(spec, raw.inputs)
+    inputs = scaled(spec, raw.inputs)
     if spec.num_classes:
         return Batch(inputs, tf.one_hot(raw.targets, spec.num_classes), raw.weight)
     return Batch(inputs, tf.cast(raw.targets, tf.float32)[:, None], raw.weight)
