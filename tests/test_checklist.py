@@ -15,6 +15,7 @@ from rich.text import Text
 
 from descent import checklist, compose
 from descent.checklist import Line
+from descent.checklist.before import _augmentation
 
 STEPS = np.arange(10, 1010, 10)
 FALL = np.linspace(1, 0.001, 100)  # the rate, as a fraction of its peak
@@ -133,7 +134,7 @@ def test_equal_samples_in_two_splits_are_counted(run, twins: int, expected: str)
 
 def test_tables_need_no_augmentation(run):
     table = SimpleNamespace(spec=dataclasses.replace(run.data.spec, kind="tabular"))
-    assert checklist._augmentation(SimpleNamespace(data=table, augmentation=run.augmentation)).status == "pass"
+    assert _augmentation(SimpleNamespace(data=table, augmentation=run.augmentation)).status == "pass"
 
 
 # --- during ---
