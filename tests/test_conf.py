@@ -34,7 +34,6 @@ OPTIONS = {
         "none",
         "randaugment",
         "random_erasing",
-        "random_resized_crop",
         "standard",
         "strong",
         "trivial_augment",
@@ -45,7 +44,6 @@ OPTIONS = {
         "none",
         "randaugment",
         "random_erasing",
-        "random_resized_crop",
         "standard",
         "strong",
         "trivial_augment",
@@ -114,7 +112,7 @@ OPTIONS = {
     "averaging": ["ema", "lookahead", "none", "swa"],
     "trainer": ["default"],
     "strategy": ["single"],
-    "callback": ["checkpoint", "early_stopping", "plateau"],
+    "callback": ["checkpoint", "early_stopping", "plateau", "spike"],
     "logger": ["tensorboard", "wandb"],
 }
 # Overlays over the whole config: not parts of a run.
@@ -206,7 +204,7 @@ def test_a_group_is_a_folder_a_module_a_field_and_a_test():
     fields = {f.name for f in dataclasses.fields(Experiment)}
     tested = " ".join(p.name for p in (ROOT / "tests").glob("test_*.py"))
     assert names <= modules
-    assert fields - names == {"seed", "name", "tags"}
+    assert fields - names == {"seed", "init_from", "name", "tags"}
     elsewhere = {"augmentation", "trainer", "strategy"}  # test_mixing, test_image_augmentation; test_session
     assert [name for name in sorted(names - elsewhere) if f"test_{name}.py" not in tested] == []
 

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -21,11 +22,11 @@ def test_a_run_leaves_a_complete_folder(quick, folder):
     assert result.summary["status"] == "completed"
     present = {p.name for p in folder.iterdir()}
     assert present == {
-        "config.yaml", "environment.json", "metrics.jsonl", "timing.jsonl", "summary.json", "checkpoints", "plots",
-        "report.html", "done.json",
+        "config.yaml", "environment.json", "metrics.jsonl", "timing.jsonl", "events.jsonl", "summary.json",
+        "checkpoints", "plots", "report.html", "class_report.csv", "done.json",
     }  # fmt: skip
     assert {p.name for p in (folder / "checkpoints").iterdir()} >= {"best", "step-000020"}
-    figures = {"learning_curves", "learning_rate", "preview", "confusion_matrix"}
+    figures = {"learning_curves", "learning_rate", "preview", "confusion_matrix", "calibration"}
     assert {p.stem for p in (folder / "plots").iterdir()} == figures
     assert (folder / "report.html").read_text().count("data:image/png;base64,") == len(figures)
 
@@ -126,9 +127,11 @@ def test_an_interrupted_run_says_how_to_go_on(quick, folder, monkeypatch, capsys
 
 def interrupting(train):
     def inner(*args):
-        for segment in train(*args):
-            os.kill(os.getpid(), signal.SIGINT)
+        for i, segment in enumerate(train(*args)):
             yield segment
+            if not i:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.1)
 
     return inner
 

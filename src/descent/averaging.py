@@ -25,6 +25,9 @@ class Identity:
     def update(self, step: tf.Tensor) -> None:
         """Nothing to do."""
 
+    def reset(self) -> None:
+        """Begins anew from the model's weights as they are."""
+
     def trainable(self) -> list[tf.Tensor]:
         return [tf.convert_to_tensor(v.value) for v in self.model.trainable_variables]
 
@@ -39,6 +42,10 @@ class _Copies(Identity):
         super().__init__(model)
         self.followed = [*model.trainable_variables, *(model.non_trainable_variables if statistics else [])]
         self.variables = [tf.Variable(v.value, trainable=False) for v in self.followed]
+
+    def reset(self) -> None:
+        for average, weight in zip(self.variables, self.followed, strict=True):
+            average.assign(weight.value)
 
     def follow(self, share: tf.Tensor) -> None:
         """`a = a + share (w - a)`."""

@@ -5,9 +5,23 @@ What a callback decides (stop, keep the best weights, save) the session carries 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
-from descent.types import Count, Fraction, Length, NonNegative, ProperFraction, Record, Verdict, Whole, is_zero, part
+import numpy as np
+
+from descent.types import (
+    Count,
+    Fraction,
+    Length,
+    NonNegative,
+    Positive,
+    ProperFraction,
+    Record,
+    Verdict,
+    Whole,
+    is_zero,
+    part,
+)
 
 Mode = Literal["auto", "min", "max"]
 
@@ -63,13 +77,17 @@ class Checkpoint:
         monitor: name of the evaluated metric whose best weights are kept, tested and exported.
         mode: whether lower or higher is better; "auto": by the metric's name.
         every: how often a checkpoint is written; also at the end and on an interruption.
+        every_minutes: minutes after which one is written in any case; None: by `every` alone.
         keep: how many are kept.
+        top_k: how many of the best weights are kept, each in a folder of its own; 1: the best alone.
     """
 
     monitor: str = "val/loss"
     mode: Mode = "auto"
     every: Length = 0.1
+    every_minutes: Positive | None = None
     keep: Count = 2
+    top_k: Count = 1
 
     def __post_init__(self) -> None:
         if is_zero(self.every):
@@ -78,10 +96,57 @@ class Checkpoint:
     def __call__(self, memory: dict[str, Any], record: Record) -> Verdict:
         if self.monitor not in record:
             return Verdict(memory)
-        value = record[self.monitor]
-        if improves(value, memory.get("value"), higher=higher_is_better(self.monitor, self.mode)):
-            return Verdict({"monitor": self.monitor, "value": value, "step": int(record["step"])}, best=True)
+        value, step = record[self.monitor], int(record["step"])
+        higher = higher_is_better(self.monitor, self.mode)
+        better = improves(value, memory.get("value"), higher=higher)
+        if better:
+            memory = {**memory, "monitor": self.monitor, "value": value, "step": step}
+        if self.top_k > 1 and value == value:
+            ranked = sorted([*memory.get("top", []), [value, step]], key=lambda pair: -pair[0] if higher else pair[0])
+            memory = {**memory, "top": ranked[: self.top_k]}
+        return Verdict(memory, best=better)
+
+
+@runtime_checkable
+class Watcher(Protocol):
+    """A callback that also sees the loss of every step, logged or not."""
+
+    def watch(self, memory: dict[str, Any], losses: np.ndarray) -> tuple[dict[str, Any], dict[int, str]]:
+        """The new memory, and what is wrong with which of the losses (by index)."""
+        ...
+
+
+@part
+class Spike:
+    """Notes batches whose loss is far above those before: mislabelled or broken samples, or a rate at its limit.
+
+    A loss is suspicious where it exceeds the median of the last `window` by `factor` times their typical spread,
+    1.4826 MAD (the standard deviation of a normal distribution; Leys et al. 2013), and by a tenth of the median.
+
+    Attributes:
+        window: steps before, that a loss is compared with; earlier steps are not judged.
+        factor: spreads above the median that are suspicious.
+    """
+
+    window: Count = 64
+    factor: Positive = 10.0
+
+    def __call__(self, memory: dict[str, Any], record: Record) -> Verdict:
         return Verdict(memory)
+
+    def watch(self, memory: dict[str, Any], losses: np.ndarray) -> tuple[dict[str, Any], dict[int, str]]:
+        """See `Watcher`. Losses that are not finite are another matter, and left out."""
+        recent, found = list(memory.get("recent", [])), {}
+        for i, loss in enumerate(losses.tolist()):
+            if not np.isfinite(loss):
+                continue
+            if len(recent) == self.window:
+                median = float(np.median(recent))
+                spread = 1.4826 * float(np.median(np.abs(np.array(recent) - median)))
+                if loss - median > max(self.factor * spread, 0.1 * abs(median)):
+                    found[i] = f"a loss of {loss:.4g} where {median:.4g} is usual"
+            recent = [*recent, loss][-self.window :]
+        return {"recent": recent}, found
 
 
 @part

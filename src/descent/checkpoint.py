@@ -1,12 +1,14 @@
 """Checkpoints: written whole or not at all, verified when read; the newest valid one wins.
 
 One is a folder `step-000123` of one `.npz` for each kind of variable, `host.json`, and `manifest.json` with the
-SHA-256 of every file and the path, shape and type of every variable. It is written under a temporary name, synced,
-and renamed; so a folder with the right name is complete, unless the disk has damaged it, which the digests show.
+SHA-256 of every file and of itself, and the path, shape and type of every variable. It is written under a temporary
+name, synced, and renamed; so a folder with the right name is complete, unless the disk has damaged it, which the
+digests show.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -26,12 +28,17 @@ MANIFEST = "manifest.json"
 
 
 class Saved(NamedTuple):
-    """A checkpoint read back."""
+    """A checkpoint read back.
+
+    Attributes:
+        about: its manifest: `step`, `variables`, and what the writer added.
+    """
 
     step: int
     arrays: dict[str, list[np.ndarray]]
     host: dict[str, Any]
     path: Path
+    about: dict[str, Any]
 
 
 class Damaged(Exception):
@@ -45,8 +52,12 @@ def save(
     host: dict[str, Any],
     paths: dict[str, list[str]],
     keep: int,
+    **about: Any,
 ) -> Path:
-    """Writes a checkpoint and removes all but the newest `keep`; returns once it is durable."""
+    """Writes a checkpoint and removes all but the newest `keep`; returns once it is durable.
+
+    The newest one that is `about` a `periodic` save stays too: a rollback needs it.
+    """
     files = {f"{kind}.npz": _pack(group) for kind, group in arrays.items()}
     files["host.json"] = json.dumps(host).encode()
     variables = {
@@ -56,23 +67,51 @@ def save(
         ]
         for kind, group in arrays.items()
     }
-    final = write(folder, f"step-{step:06d}", files, {"step": step, "variables": variables})
-    for old in _found(folder)[keep:]:
-        shutil.rmtree(old, ignore_errors=True)
+    final = write(folder, f"step-{step:06d}", files, {"step": step, "variables": variables, **about})
+    found = _found(folder)
+    anchor = next((path for path in found if _is_periodic(path)), None)
+    for old in found[keep:]:
+        if old != anchor:
+            remove(old)
     return final
+
+
+def remove(path: Path) -> None:
+    """Removes a checkpoint, under another name first, so that none is ever seen half removed."""
+    gone = path.with_name(f".{path.name}.tmp")
+    shutil.rmtree(gone, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        path.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def set_aside(path: Path) -> None:
+    """Renames a damaged checkpoint `step-...` to `damaged-...`, so that it counts no more."""
+    aside = path.with_name(path.name.replace("step-", "damaged-"))
+    shutil.rmtree(aside, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        path.rename(aside)
+
+
+def _is_periodic(path: Path) -> bool:
+    try:
+        return bool(json.loads((path / MANIFEST).read_bytes()).get("periodic"))
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def write(folder: Path, name: str, files: dict[str, bytes], about: dict[str, Any]) -> Path:
     """Writes a folder of files with its manifest, atomically and durably; replaces one of that name."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)  # not its parents: a run folder that has vanished is not made anew
     temporary, final = folder / f".{name}.tmp", folder / name
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     digests = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
-    manifest = json.dumps({**about, "sha256": digests}, indent=1).encode()
+    content = {**about, "sha256": digests}
+    manifest = json.dumps({**content, "self": _digest(content)}, indent=1).encode()
     try:
-        for file, content in {**files, MANIFEST: manifest}.items():
-            _write_synced(temporary / file, content)
+        for file, data in {**files, MANIFEST: manifest}.items():
+            _write_synced(temporary / file, data)
         sync_folder(temporary)
         if final.exists():
             final.rename(folder / f".{name}.old")
@@ -84,15 +123,22 @@ def write(folder: Path, name: str, files: dict[str, bytes], about: dict[str, Any
     return final
 
 
-def newest(folder: Path) -> tuple[Saved | None, list[str]]:
-    """The newest valid checkpoint, and what is wrong with the newer ones that were passed over."""
+def newest(folder: Path, *, periodic: bool = False) -> tuple[Saved | None, list[str]]:
+    """The newest valid checkpoint (of the periodic ones), and what is wrong with newer ones that were passed over."""
     passed: list[str] = []
     for path in _found(folder):
+        if periodic and not _is_periodic(path):
+            continue
         try:
             return read(path), passed
         except Damaged as error:
             passed.append(f"{path.name}: {error}")
     return None, passed
+
+
+def steps(folder: Path) -> list[int]:
+    """The steps of the checkpoints that are there, newest first; not verified."""
+    return [int(path.name[5:]) for path in _found(folder)]
 
 
 def read(path: Path) -> Saved:
@@ -102,9 +148,11 @@ def read(path: Path) -> Saved:
         Damaged: a file is missing or is not the one that was written.
     """
     files, about = read_verified(path)
+    if path.name != f"step-{about['step']:06d}":
+        raise Damaged(f"it is of step {about['step']}")
     kinds = {kind: len(group) for kind, group in about["variables"].items()}
     arrays = {kind: unpack(files[f"{kind}.npz"], count) for kind, count in kinds.items()}
-    return Saved(about["step"], arrays, json.loads(files["host.json"]), path)
+    return Saved(about["step"], arrays, json.loads(files["host.json"]), path, about)
 
 
 def read_verified(path: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
@@ -112,12 +160,19 @@ def read_verified(path: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
     try:
         about = json.loads((path / MANIFEST).read_bytes())
         files = {name: (path / name).read_bytes() for name in about["sha256"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        own = about.pop("self")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(f"{MANIFEST} or a file it names is missing or unreadable ({error})") from error
+    if own != _digest(about):
+        raise Damaged(f"{MANIFEST} is not what was written")
     for name, content in files.items():
         if hashlib.sha256(content).hexdigest() != about["sha256"][name]:
             raise Damaged(f"{name} is not what was written")
     return files, about
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def clean(folder: Path) -> None:
@@ -141,9 +196,18 @@ def load_weights(path: Path) -> list[np.ndarray]:
     Raises:
         UserError: it is missing or damaged.
     """
+    return named_weights(path)[1]
+
+
+def named_weights(path: Path) -> tuple[list[str], list[np.ndarray]]:
+    """What `save_weights` wrote, and the paths of the variables.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
     try:
         files, about = read_verified(path)
-        return unpack(files["model.npz"], len(about["variables"]))
+        return about["variables"], unpack(files["model.npz"], len(about["variables"]))
     except Damaged as error:
         raise UserError(f"{path}: no valid weights there: {error}") from error
 

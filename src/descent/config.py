@@ -24,10 +24,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from descent import wording
+from descent import initial, wording
 from descent.data import Fitted
-from descent.experiment import Experiment
+from descent.experiment import Experiment, refuse_another
 from descent.folder import RunFolder
+from descent.signals import LEFT
 from descent.types import UserError
 
 if TYPE_CHECKING:
@@ -41,9 +42,10 @@ PROJECT = _HERE.parents[1] if (_HERE.parents[1] / "conf").is_dir() else Path.cwd
 CONF = PROJECT / "conf" if (PROJECT / "conf").is_dir() else _HERE / "conf"
 
 # Keys of the root config that say how to run, not what.
-NOT_FIELDS = ("hydra", "resume")
+NOT_FIELDS = ("hydra", "resume", "resume_mismatch")
 # What may differ when a run is continued: it changes no result.
-FREE_ON_RESUME = ("resume", "logger", "hydra")
+FREE_ON_RESUME = ("resume", "resume_mismatch", "logger", "hydra")
+AUTO = "auto"  # resume=auto: start, continue, or report that the run is complete
 
 
 # What composing raises; Hydra says "Config group override must be" with a plain ValueError.
@@ -60,7 +62,7 @@ def new_folder(name: str) -> Path:
 
 
 def _run_dir(resume: str | None, name: str) -> str:
-    return str(Path(resume).absolute() if resume else new_folder(str(name)))
+    return str(Path(resume).absolute() if resume and resume != AUTO else new_folder(str(name)))
 
 
 # Cached: Hydra resolves the folder several times, and it must stay the same one.
@@ -114,16 +116,39 @@ def saved_overrides(overrides: list[str]) -> list[str]:
     return [word for word in overrides if re.split(r"[./=@]", word.lstrip("+~"))[0] not in FREE_ON_RESUME]
 
 
-def planned(config: DictConfig, overrides: list[str]) -> Experiment:
-    """What is to be run: the composed config, or the saved one of the run that is continued."""
-    if not config.resume:
+def planned(config: DictConfig, overrides: list[str], folder: str | Path) -> Experiment:
+    """What is to be run in a folder: the composed config, or the saved one of the run that is continued.
+
+    Raises:
+        UserError: a value is wrong, or what was given does not agree with the run that is there.
+    """
+    if config.resume_mismatch not in ("refuse", "warn"):
+        raise UserError(f"resume_mismatch={config.resume_mismatch}: should be refuse or warn")
+    place = RunFolder(folder)
+    if not config.resume or (config.resume == AUTO and not place.used):
         return to_experiment(config)
+    if config.resume == AUTO:
+        composed = to_experiment(config)
+        saved = load_experiment(place.path)
+        refuse_another(composed, saved, place)
+        return dataclasses.replace(saved, logger=composed.logger)
     if refused := saved_overrides(overrides):
         raise UserError(f"{refused[0]}: a run is continued with its own config; only logger may differ")
     saved = load_experiment(config.resume)
     if any(re.split(r"[./=]", word)[0] == "logger" for word in overrides):
         return dataclasses.replace(saved, logger=to_experiment(config).logger)
     return saved
+
+
+def _check_folder(config: DictConfig, words: list[str]) -> None:
+    """Whether the folder that Hydra is about to make suits a start: before it is made."""
+    fixed = any(word.startswith("hydra.run.dir=") for word in words)
+    if config.resume == AUTO and not fixed:
+        raise UserError("resume=auto needs a folder that is the same each time: add hydra.run.dir=FOLDER")
+    if not config.resume and RunFolder(config.hydra.run.dir).used:
+        raise UserError(
+            f"{config.hydra.run.dir} holds a run already, which is not overwritten; continue it with resume=auto"
+        )
 
 
 def load_experiment(folder: str | Path) -> Experiment:
@@ -262,6 +287,10 @@ def run_main(main: Callable[[], Any]) -> None:
         fail(str(error))
     except COMPOSING as error:
         fail(reworded(error, sys.argv[1:]))
+    except KeyboardInterrupt:
+        raise SystemExit(LEFT) from None
+    except OSError as error:
+        fail(str(error), code=4)
 
 
 def run_train(main: Callable[[], Any]) -> None:
@@ -306,9 +335,9 @@ def _not_an_argument(word: str) -> NoReturn:
     raise UserError(f"{word}: write key=value")
 
 
-def fail(message: str) -> NoReturn:
+def fail(message: str, code: int = 2) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(2)
+    raise SystemExit(code)
 
 
 class Guard(Callback):
@@ -316,7 +345,10 @@ class Guard(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         try:
-            planned(config, list(config.hydra.overrides.task))
+            _check_folder(config, list(config.hydra.overrides.hydra))
+            run = planned(config, list(config.hydra.overrides.task), config.hydra.run.dir)
+            if run.init_from is not None and not RunFolder(config.hydra.run.dir).used:
+                initial.place(run.init_from)
         except UserError as error:
             fail(str(error))
 
@@ -325,7 +357,9 @@ def start(config: DictConfig) -> float:
     """The body of `train.py`: trains the planned run in the folder Hydra made; returns the objective."""
     hydra = HydraConfig.get()
     overrides = list(hydra.overrides.task)
-    result = planned(config, overrides).run(hydra.runtime.output_dir, overrides=overrides)
+    folder = hydra.runtime.output_dir
+    experiment = planned(config, overrides, folder)
+    result = experiment.run(folder, overrides=overrides, mismatch=config.resume_mismatch)
     sweeping = hydra.mode == RunMode.MULTIRUN
     if result.exit_code and not (sweeping and result.summary["status"] == "halted"):
         raise SystemExit(result.exit_code)  # a halted job of a sweep is a result: the others go on

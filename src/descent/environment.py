@@ -15,6 +15,7 @@ from typing import Any
 
 from etils import epy
 
+from descent import identity
 from descent.trainer import Trainer
 from descent.types import UserError
 
@@ -90,6 +91,32 @@ def describe(seed: int, trainer: Trainer, overrides: list[str]) -> dict[str, Any
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "device": device(),
     }
+
+
+def provenance(experiment: Any, jit: bool) -> dict[str, str]:
+    """All that the bits of a result depend on, each in a word: equal words, equal bytes. Part of every checkpoint."""
+    trainer: Trainer = experiment.trainer
+    versions = {name: metadata.version(name) for name in ("descent", "tensorflow", "keras", "numpy")}
+    return {
+        "config": identity.identity(experiment),
+        **versions,
+        "threads": str(trainer.cores()),
+        "deterministic": str(trainer.deterministic).lower(),
+        "jit": str(jit).lower(),
+        "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+        "device": device(),
+        "processor": processor(),
+    }
+
+
+def processor() -> str:
+    """The kind of CPU: libraries choose their kernels by it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def device() -> str:

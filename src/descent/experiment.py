@@ -6,18 +6,18 @@ import dataclasses
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from descent import metric
+from descent import initial, metric
 from descent.augmentation import NoMixing, NoSampleAugmentation
 from descent.averaging import NoAveraging
 from descent.callback import Checkpoint
 from descent.clipping import NoClipping
 from descent.folder import RunFolder
-from descent.identity import identity
+from descent.identity import as_config, flat, identity
 from descent.loss import CrossEntropy
 from descent.regularization import Regularization as NoRegularization
 from descent.schedule import Constant
@@ -90,8 +90,8 @@ class Result:
 
     @property
     def exit_code(self) -> int:
-        """0 completed, 3 halted on a number that was not finite, 130 interrupted (and resumable)."""
-        return {"completed": 0, "halted": 3, "interrupted": 130}[self.summary["status"]]
+        """0 completed, 3 halted at a number that was not finite, 4 failed (disk, memory, files), 130 interrupted."""
+        return {"completed": 0, "halted": 3, "failed": 4, "interrupted": 130}[self.summary["status"]]
 
 
 @part
@@ -100,6 +100,7 @@ class Experiment:
 
     Attributes:
         seed: of every random draw of the run; the data's split has its own.
+        init_from: a run folder, one of its checkpoints, or a `.keras` file: its weights are where training starts.
         name: of the run and of the folder under `outputs/`.
         tags: words to find the run by.
     """
@@ -121,6 +122,7 @@ class Experiment:
     )
     logger: Annotated[Mapping[str, Logger], BeforeValidator(_present)] = Field(default_factory=dict)
     seed: Whole = 0
+    init_from: str | None = None
     name: Name = "run"
     tags: Names = ()
 
@@ -157,30 +159,51 @@ class Experiment:
         shape = with_fractions(self.schedule, self.clock)((np.arange(steps) + 0.5) / steps)
         return self.optimizer.learning_rate * np.asarray(shape, np.float64)
 
-    def run(self, folder: str | Path | None = None, *, overrides: list[str] | None = None) -> Result:
+    def run(
+        self,
+        folder: str | Path | None = None,
+        *,
+        overrides: list[str] | None = None,
+        mismatch: Literal["refuse", "warn"] = "refuse",
+    ) -> Result:
         """Trains, evaluates and writes everything to a folder; a folder that holds this run is continued.
 
         Args:
             folder: where to; by default a new one under the project's `outputs/`.
             overrides: words of the command line, for the record.
+            mismatch: where a run is continued under conditions that change bits: refuse, or warn and go on.
 
         Raises:
-            UserError: the data is not there, or the folder holds another run.
+            UserError: the data is not there, the folder holds another run, or it cannot be continued.
         """
         from descent.config import load_experiment, new_folder, restore
         from descent.session import Session
+        from descent.signals import Interruption
 
         place = RunFolder(folder or new_folder(self.name))
-        if place.used and identity(load_experiment(place.path)) != identity(self):
-            raise UserError(f"{place.path} holds another run; it is not overwritten")
+        if self.init_from is not None and not place.used:
+            initial.place(self.init_from)
+        if place.used:
+            refuse_another(self, load_experiment(place.path), place)
         if place.complete:
             print(f"{place.path} is complete already")
             model, summary = restore(place.path)[1].state.model, place.read_json("summary.json")
         else:
-            session = Session(self, place, overrides or [])
-            model, summary = session.state.model, session.run()
+            with Interruption() as interruption:
+                session = Session(self, place, overrides or [], mismatch=mismatch, interruption=interruption)
+                model, summary = session.state.model, session.run()
         record = {name: value for name, value in summary.items() if "/" in name}
         return Result(record=record, model=model, summary=summary, folder=place.path)
+
+
+def refuse_another(run: Experiment, saved: Experiment, place: RunFolder) -> None:
+    """Raises UserError where a folder holds another run than this one."""
+    if identity(saved) == identity(run):
+        return
+    then, now = (dict(flat(as_config(experiment))) for experiment in (saved, run))
+    different = [key for key in {**then, **now} if then.get(key) != now.get(key)]
+    told = "; ".join(f"{key} was {then.get(key)}, is {now.get(key)}" for key in different[:3])
+    raise UserError(f"{place.path} holds another run; it is not overwritten ({told})")
 
 
 def _check_data(run: Experiment, spec: Spec) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import threading
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from descent.types import Record
+from descent.types import Record, UserError
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -32,6 +37,13 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
+def _lock(handle: int, path: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(f"{path}: another process is running in it") from error
+
+
 class RunFolder:
     """One run's folder: where everything of it is written."""
 
@@ -39,6 +51,7 @@ class RunFolder:
         self.path = Path(path).absolute()
         self.metrics = self.path / "metrics.jsonl"
         self.timing = self.path / "timing.jsonl"
+        self.events = Events(self.path / "events.jsonl")
         self.checkpoints = self.path / "checkpoints"
         self.plots = self.path / "plots"
         self.config = self.path / "config.yaml"
@@ -57,6 +70,27 @@ class RunFolder:
     def complete(self) -> bool:
         return (self.path / "done.json").exists()
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Makes the folder, and keeps other processes out of it; a process that is killed lets go of it.
+
+        Raises:
+            UserError: another process is running in it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks
+                _lock(handle, self.path)
+            yield
+        finally:
+            os.close(handle)
+
+    def clean(self) -> None:
+        """Removes what a killed write left behind."""
+        for leftover in self.path.glob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
+
     def write_json(self, name: str, content: Any) -> None:
         write_atomic(self.path / name, json.dumps(content, indent=2) + "\n")
 
@@ -67,29 +101,93 @@ class RunFolder:
         """Takes back what was logged after the checkpoint at `step`, when the log had `size` bytes."""
         if self.metrics.exists():
             os.truncate(self.metrics, min(size, self.metrics.stat().st_size))
+        self.events.cut(step)
         if self.timing.exists():
-            rows = [json.loads(line) for line in self.timing.read_text().splitlines() if line.endswith("}")]
-            kept = [json.dumps(row) + "\n" for row in rows if row["step"] <= step]
+            rows = [row for row in read_rows(self.timing) if row.get("step", 0) <= step]
+            kept = [json.dumps(row) + "\n" for row in rows]
             write_atomic(self.timing, "".join(kept))
 
 
 class Log:
-    """The log of a run, `metrics.jsonl`: one row a record; nothing in it depends on the clock."""
+    """The log of a run, `metrics.jsonl`: one row a record; nothing in it depends on the clock.
+
+    A row that cannot be written (a full disk) is kept, and written with the next that can.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.file = path.open("a", encoding="utf-8")
+        self.file = path.open("ab", buffering=0)
+        self.length, self.kept = path.stat().st_size, bytearray()
 
     def write(self, record: Record) -> None:
-        self.file.write(json.dumps(jsonable(record)) + "\n")
+        self.kept += (json.dumps(jsonable(record)) + "\n").encode()
 
-    def size(self) -> int:
-        """Bytes so far, all of them on disk."""
-        self.file.flush()
+    def flush(self) -> int:
+        """Hands all rows to the system; returns the length in bytes.
+
+        Raises:
+            OSError: they could not be written; they are kept.
+        """
+        if not os.fstat(self.file.fileno()).st_nlink:
+            raise FileNotFoundError(f"{self.file.name} has vanished")
+        try:
+            written = 0
+            while written < len(self.kept):
+                written += self.file.write(memoryview(self.kept)[written:])
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self.file.fileno(), self.length)
+            raise
+        self.length, self.kept = self.length + written, bytearray()
+        return self.length
+
+    def sync(self) -> None:
+        """Makes durable what was flushed."""
         os.fsync(self.file.fileno())
-        return self.file.tell()
+
+    def cut(self, size: int) -> None:
+        """Takes back what was written after the first `size` bytes."""
+        os.ftruncate(self.file.fileno(), size)
+        self.length, self.kept = size, bytearray()
 
     def close(self) -> None:
         self.file.close()
+
+
+class Events:
+    """What happened beside training, `events.jsonl`: starts, saves, faults. For people; a row that fails is left out.
+
+    Attributes:
+        OF_STEPS: kinds that are found again where their steps are done again.
+    """
+
+    OF_STEPS = ("skipped", "spike")
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.lock = path, threading.Lock()
+
+    def add(self, event: str, step: int, **more: Any) -> None:
+        row = json.dumps({"event": event, "step": step, "time": f"{datetime.now():%Y-%m-%d %H:%M:%S}", **more})
+        with contextlib.suppress(OSError), self.lock, self.path.open("a", encoding="utf-8") as file:
+            file.write(row + "\n")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All that can be read."""
+        rows = []
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines() if self.path.exists() else []:
+            with contextlib.suppress(json.JSONDecodeError):
+                rows.append(json.loads(line))
+        return [row for row in rows if isinstance(row, dict) and isinstance(row.get("step"), int)]
+
+    def cut(self, step: int) -> None:
+        """Takes back what steps after `step` gave rise to: they will again."""
+        rows = [row for row in self.rows() if row.get("event") not in self.OF_STEPS or row["step"] <= step]
+        if self.path.exists():
+            write_atomic(self.path, "".join(json.dumps(row) + "\n" for row in rows))
+
+    def acknowledged(self) -> int:
+        """The step of the last checkpoint that was reported durable; 0 for none."""
+        steps = [row["step"] for row in self.rows() if row.get("event") in ("saved", "rollback")]
+        return steps[-1] if steps else 0
 
 
 def jsonable(record: Record) -> dict[str, float | int | str]:

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import yaml
 
 # What a run is called, where it writes, what it shows: none of it changes a result.
 OUTSIDE = ("name", "tags", "logger", "resume")
+# Paths that say what a run is, and not only where its data lies on this machine.
+ALWAYS = ("init_from",)
 
 
 def as_config(value: Any) -> Any:
@@ -40,6 +42,15 @@ def to_yaml(value: Any) -> str:
     return yaml.safe_dump(as_config(value), sort_keys=False, allow_unicode=True)
 
 
+def flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a config with its dotted key."""
+    if not isinstance(config, Mapping):
+        yield prefix, config
+        return
+    for key, value in config.items():
+        yield from flat(value, f"{prefix}.{key}".lstrip("."))
+
+
 def identity(experiment: Any) -> str:
     """Twelve hex digits that are equal for runs with equal results.
 
@@ -56,7 +67,7 @@ def _differing(value: Any) -> Any:
         config: dict[str, Any] = {"_target_": target(value)}
         for field in dataclasses.fields(value):
             now = getattr(value, field.name)
-            if not _is_default(field, now) and not _is_absolute(now):
+            if not _is_default(field, now) and (field.name in ALWAYS or not _is_absolute(now)):
                 config[field.name] = _differing(now)
         return config
     if isinstance(value, Mapping):

@@ -27,6 +27,7 @@ class State:
 
     Attributes:
         step: updates done so far, int64.
+        skipped: steps in a row, up to now, that were not finite and changed nothing, int64.
         rate_factor: multiplies the scheduled learning rate; what a plateau lowers.
         host: JSON: callbacks' memories, the best value and its step, the length of the log in bytes.
         best: the weights that were best so far, as evaluated: the model's variables in order. Empty: none yet.
@@ -38,6 +39,7 @@ class State:
     scaling: NoScaling
     step: tf.Variable
     rate_factor: tf.Variable
+    skipped: tf.Variable
     host: dict[str, Any] = dataclasses.field(default_factory=dict)
     best: list[np.ndarray] = dataclasses.field(default_factory=list)
 
@@ -48,7 +50,7 @@ class State:
             "optimizer": [v.value for v in self.optimizer.variables],
             "averaging": list(self.averager.variables),
             "scaling": list(self.scaling.variables),
-            "step": [self.step, self.rate_factor],
+            "step": [self.step, self.rate_factor, self.skipped],
         }
 
     def paths(self) -> dict[str, list[str]]:
@@ -59,13 +61,13 @@ class State:
             "optimizer": [v.path for v in self.optimizer.variables],
             "averaging": [v.name for v in self.averager.variables],
             "scaling": [v.name for v in self.scaling.variables],
-            "step": ["step", "rate_factor"],
+            "step": ["step", "rate_factor", "skipped"],
             "best": weights if self.best else [],
         }
 
     def snapshot(self) -> dict[str, list[np.ndarray]]:
         """Copies of everything, on the host."""
-        arrays = {kind: [np.array(v) for v in group] for kind, group in self.groups().items()}
+        arrays = {kind: [np.asarray(v.numpy()) for v in group] for kind, group in self.groups().items()}
         return {**arrays, "best": list(self.best)}
 
     def restore(self, arrays: Arrays, host: dict[str, Any]) -> None:
@@ -92,11 +94,15 @@ class State:
         return [v.value for v in own[0]], [v.value for v in own[1]]
 
     def keep_best(self) -> None:
-        """Copies the evaluated weights, in the order of the model's variables."""
+        """Copies the evaluated weights."""
+        self.best = self.copies()
+
+    def copies(self) -> list[np.ndarray]:
+        """Copies of the evaluated weights, in the order of the model's variables."""
         trainable, rest = self.evaluated()
         values = dict(zip(map(id, self.model.trainable_variables), trainable, strict=True))
         values |= dict(zip(map(id, self.model.non_trainable_variables), rest, strict=True))
-        self.best = [np.array(values[id(v)]) for v in self.model.variables]
+        return [np.array(values[id(v)]) for v in self.model.variables]
 
     def use_best(self) -> None:
         """Puts the best weights into the model (after training: nothing is trained on from there)."""

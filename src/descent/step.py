@@ -24,7 +24,7 @@ class Done(NamedTuple):
     Attributes:
         rows: the records of its steps, float32 [K, names].
         end: the step of the chunk it ended before, int32.
-        sound: false where it ended at a step that was not finite.
+        sound: false where it ended at a step that was not finite and may not be skipped.
     """
 
     rows: tf.Tensor
@@ -39,7 +39,7 @@ class Step:
     Attributes:
         rates: the learning rate of every step of the run, float32 [steps].
         jit: compile the whole loop with XLA.
-        halting: end the call at a step that is not finite.
+        allowed: steps in a row that may be skipped for not being finite; one more ends the call.
         stop: set from another thread, it ends the call after the step under way; a loop compiled by XLA cannot see it.
     """
 
@@ -52,7 +52,7 @@ class Step:
     clipping: Clipping
     rates: np.ndarray
     jit: bool
-    halting: bool = True
+    allowed: int = 0
 
     def __post_init__(self) -> None:
         self.stop = tf.Variable(False, trainable=False)
@@ -66,22 +66,22 @@ class Step:
         """Steps `begin` to `end` of a chunk, or fewer. Both bounds are runtime values."""
         size = chunk.weight.shape[0]
 
-        def going(i: tf.Tensor, sound: tf.Tensor, _: tf.TensorArray) -> tf.Tensor:
-            due = (i < end) & sound
+        def going(i: tf.Tensor, _: tf.TensorArray) -> tf.Tensor:
+            due = (i < end) & self._sound()
             return due if self.jit else due & ~self.stop.read_value()
 
-        def body(i: tf.Tensor, _: tf.Tensor, rows: tf.TensorArray) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray]:
+        def body(i: tf.Tensor, rows: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
             # Not t[i]: XLA wants the bounds of a slice as constants, and would compile anew for each.
             here = tf.nest.map_structure(lambda t: tf.gather(t, i), chunk)
-            scaled = self.state.scaling.scale() > 1
             record = self.update(to_batch(self.spec, here), here.plan)
-            # An overflow of the scaled gradient is no fault: the scale is halved.
-            sound = (record["finite"] > 0) | (scaled & tf.math.is_finite(record["loss"])) | (not self.halting)
-            return i + 1, sound, rows.write(i, tf.stack([record[name] for name in self.names]))
+            return i + 1, rows.write(i, tf.stack([record[name] for name in self.names]))
 
         rows = tf.TensorArray(tf.float32, size, element_shape=[len(self.names)])
-        done, sound, rows = tf.while_loop(going, body, [begin, tf.constant(True), rows])
-        return Done(rows.stack(), done, sound)
+        done, rows = tf.while_loop(going, body, [begin, rows])
+        return Done(rows.stack(), done, self._sound())
+
+    def _sound(self) -> tf.Tensor:
+        return self.state.skipped.read_value() <= self.allowed
 
     @property
     def names(self) -> list[str]:
@@ -102,6 +102,8 @@ class Step:
         norm = tf.linalg.global_norm(gradients)
         finite = tf.math.is_finite(record["loss"]) & tf.math.is_finite(norm)
         tf.cond(finite, lambda: self._apply(gradients, rate), lambda: _put_back(others, others_before))
+        overflow = ~finite & (scale > 1) & tf.math.is_finite(record["loss"])  # no fault: the loss scale is halved
+        state.skipped.assign(tf.where(finite | overflow, tf.zeros([], tf.int64), state.skipped + 1))
         state.scaling.update(finite)
         state.step.assign_add(1)
         changes = [new - old for new, old in zip(variables, before, strict=True)]

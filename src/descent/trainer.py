@@ -17,7 +17,19 @@ from descent import metric
 from descent.data.pipeline import Pipeline
 from descent.precision import Precision
 from descent.step import Step
-from descent.types import Clock, Count, CountOrAuto, Flag, FlagOrAuto, Length, Record, Split, is_zero, part
+from descent.types import (
+    Clock,
+    Count,
+    CountOrAuto,
+    Flag,
+    FlagOrAuto,
+    Length,
+    ProperFraction,
+    Record,
+    Split,
+    is_zero,
+    part,
+)
 
 with epy.lazy_imports():
     import keras
@@ -27,6 +39,7 @@ Weights = tuple[list["tf.Tensor"], list["tf.Tensor"]]
 DEFAULT_EPOCHS = 40
 KEPT_VALUES = 2**24  # of an evaluation split kept in memory
 CHUNK_VALUES = 2**26  # in a chunk of raw elements; several are in flight
+CALL_SECONDS = 0.25  # what a signal waits for at most
 CHUNK = 32  # steps a call where they are not given; measured in the design notes of the benchmark
 
 
@@ -44,7 +57,10 @@ class Trainer:
         log_every: steps between rows of the log.
         steps_per_call: steps that one call of the compiled program runs.
         jit: compile the loop whole with XLA; "auto": where the model has no convolution (on a CPU).
-        nonfinite: on a loss or gradient that is not finite, halt the run or skip the update.
+        nonfinite: on a loss or gradient that is not finite, halt the run, skip the update, or roll back: go back to
+            the last checkpoint that was due, with a lower rate.
+        nonfinite_limit: steps skipped in a row, or rollbacks in all, after which the run halts.
+        rollback_factor: the rate is multiplied by it, again at each rollback.
         deterministic: choose kernels whose result does not depend on thread timing.
         threads: threads of a CPU kernel; None: all cores. Changes the last bits of results.
     """
@@ -58,7 +74,9 @@ class Trainer:
     log_every: Count = 10
     steps_per_call: CountOrAuto = "auto"
     jit: FlagOrAuto = "auto"
-    nonfinite: Literal["halt", "skip"] = "halt"
+    nonfinite: Literal["halt", "skip", "rollback"] = "halt"
+    nonfinite_limit: Count = 10
+    rollback_factor: ProperFraction = 0.5
     deterministic: Flag = True
     threads: Count | None = None
 
@@ -94,6 +112,15 @@ class Trainer:
     def cores(self) -> int:
         return self.threads or len(os.sched_getaffinity(0))
 
+    @property
+    def allowed(self) -> int:
+        """Steps in a row that may be skipped."""
+        return self.nonfinite_limit if self.nonfinite == "skip" else 0
+
+    def call_seconds(self, jit: bool) -> float:
+        """How long a call may take. A loop compiled whole cannot be stopped, and is kept short unless told."""
+        return CALL_SECONDS if jit and self.steps_per_call == "auto" else math.inf
+
     def jits(self, model: keras.Model) -> bool:
         """XLA wins on small dense work and loses on CPU convolutions."""
         if self.jit != "auto":
@@ -110,6 +137,14 @@ def boundaries(every: float, total: int) -> list[int]:
     """The steps at which something due every `every` steps (not always whole) falls, and the last step."""
     count = math.ceil(total / every)
     return sorted({min(total, max(1, math.ceil(k * every - 1e-6))) for k in range(1, count + 1)} | {total})
+
+
+class Stopped(Exception):
+    """An evaluation was left undone."""
+
+
+class CallFailed(Exception):
+    """A call of the compiled program failed, perhaps in mid-step: the state is not to be trusted."""
 
 
 class Segment(NamedTuple):
@@ -154,8 +189,11 @@ def train(
         limit, begin = min(first + pipeline.chunk, pipeline.steps), first
         while begin < limit:
             wanted = min([begin + most, limit, *stops[bisect.bisect(stops, begin) :][:1]])
-            done = step.run(chunk, tf.constant(begin - first), tf.constant(wanted - first))
-            end, sound, rows = first + int(done.end), bool(done.sound), done.rows.numpy()
+            try:
+                done = step.run(chunk, tf.constant(begin - first), tf.constant(wanted - first))
+                end, sound, rows = first + int(done.end), bool(done.sound), done.rows.numpy()
+            except (tf.errors.OpError, MemoryError) as error:
+                raise CallFailed from error
             now = time.perf_counter()
             if end > begin:
                 yield Segment(end, rows[begin - first : end - first], step.names, now - began, sound)
@@ -177,10 +215,16 @@ class Evaluator:
     cached: dict[Split, Any] = dataclasses.field(default_factory=dict)
 
     def outputs(self, split: Split, weights: Weights) -> tuple[np.ndarray, np.ndarray]:
-        """Targets [m] and outputs [m, n] of every sample of a split, in order, each exactly once."""
+        """Targets [m] and outputs [m, n] of every sample of a split, in order, each exactly once.
+
+        Raises:
+            Stopped: `step.stop` was set meanwhile.
+        """
         targets, outputs = [], []
         size = self.pipeline.spec.sizes[split]
         for chunk in self._chunks(split, size):
+            if self.step.stop.numpy():
+                raise Stopped
             outputs.append(self.step.forward(weights, chunk.inputs).numpy())
             targets.append(chunk.targets.numpy())
         joined = np.concatenate(outputs).reshape(-1, self.pipeline.spec.outputs)

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Record = dict[str, float]
-Plan = Mapping[str, Any]  # what was drawn, for `apply`
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
@@ -244,6 +243,8 @@ class Source(Protocol):
 
 # --- parts ----------------------------------------------------------------------------------------------------
 
+Plan = Mapping[str, Any]
+
 
 @runtime_checkable
 class SampleAugmentation(Protocol):
@@ -337,6 +338,8 @@ class Averager(Protocol):
     """Running averages of a model's weights; `variables` is the state it keeps."""
 
     variables: list[tf.Variable]
+
+    def reset(self) -> None: ...
 
     def update(self, step: tf.Tensor) -> None: ...
 

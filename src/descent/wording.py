@@ -115,3 +115,11 @@ def _close_key(key: str, known: list[str]) -> str:
     if elsewhere := [k for k in known if k.rsplit(".", 1)[-1] == last and k != key]:
         return f"; did you mean {elsewhere[0]}?"
     return f"; choose one of {', '.join(sorted(beside))}" if parent and 0 < len(beside) <= 20 else ""
+
+
+def fault(error: BaseException) -> str:
+    """What a library or the system says of its failure, without the names of graph nodes."""
+    said = getattr(error, "message", None) or str(error) or type(error).__name__
+    return " ".join(
+        re.sub(r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*?\](?: name:)?|Detected at node.*", " ", said, flags=re.S).split()
+    )

@@ -70,6 +70,7 @@ def _state(experiment: Experiment) -> State:
         scaling=precision.scaling(experiment.trainer.precision),
         step=tf.Variable(0, dtype=tf.int64, trainable=False),
         rate_factor=tf.Variable(1.0, trainable=False),
+        skipped=tf.Variable(0, dtype=tf.int64, trainable=False),
     )
 
 
@@ -92,7 +93,7 @@ def _step(experiment: Experiment, state: State) -> Step:
         clipping=experiment.clipping,
         rates=experiment.rates(),
         jit=experiment.trainer.jits(state.model),
-        halting=experiment.trainer.nonfinite != "skip",
+        allowed=experiment.trainer.allowed,
     )
 
 

@@ -3,33 +3,62 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
-from descent import checklist, checkpoint, display, metric, report
+from descent import checklist, checkpoint, display, metric, report, wording
 from descent.folder import read_rows
 from descent.session.building import Run
 from descent.session.starting import tell
 from descent.types import Record
 
+WALL_CLOCK = ("seconds", "samples_per_second")  # of the summary: not the same in equal runs
 
-def finish(run: Run, status: str, checked: list[checklist.Line]) -> dict[str, Any]:
-    """Writes what is left of the run and says how it ended; returns the summary."""
-    summary = _summary(run, status)
-    if status == "completed":
-        summary |= _test(run)
-    files = {p.name for p in run.folder.path.iterdir()}
-    lines = checklist.after(run.experiment, read_rows(run.folder.metrics), summary, files)
-    tell(run, lines)
-    summary["checklist"] = [line._asdict() for line in (*checked, *lines)]
-    run.folder.write_json("summary.json", summary)
-    if status == "completed":
-        report.write(run.folder, summary)
-        run.folder.write_json("done.json", {"step": summary["steps"]})
+
+def finish(run: Run, status: str, checked: list[checklist.Line], reason: str = "") -> dict[str, Any]:
+    """Writes what is left of the run and says how it ended; returns the summary.
+
+    Where the disk does not take it, the status is `failed`; the checkpoints hold all that it is made from.
+    """
+    summary = _summary(run, status, reason)
+    try:
+        if status == "completed":
+            summary |= _test(run)
+        files = {p.name for p in run.folder.path.iterdir()}
+        lines = checklist.after(run.experiment, read_rows(run.folder.metrics), summary, files)
+        summary["checklist"] = [line._asdict() for line in (*checked, *lines)]
+        run.folder.write_json("summary.json", summary)
+        tell(run, lines)
+        if status == "completed":
+            _derived(run, lambda: report.write(run.folder, summary))
+            run.folder.write_json("done.json", {"step": summary["steps"]})
+    except OSError as error:
+        summary |= {"status": "failed", "reason": reason or wording.fault(error)}
+    run.folder.events.add(summary["status"], run.now, **({"reason": summary["reason"]} if summary["reason"] else {}))
+    _tell_end(run, summary)
+    return summary
+
+
+def _tell_end(run: Run, summary: dict[str, Any]) -> None:
+    if summary["status"] == "completed":
         result = display.short(_headline(run, summary), "test")
         run.console.print(f"[bold]{result}[/bold]  best weights of step {summary['best']['step']}", highlight=False)
-    else:
-        run.say(f"{status} at step {summary['steps']}; go on with: python train.py resume={run.folder.near}")
-    return summary
+        return
+    if summary["reason"]:
+        run.say(f"failed: {summary['reason']}")
+    saved = checkpoint.steps(run.folder.checkpoints)
+    where = (
+        f"go on from step {saved[0]} with: python train.py resume={run.folder.near}" if saved else "nothing is saved"
+    )
+    run.say(f"{summary['status']} at step {summary['steps']}; {where}")
+
+
+def _derived(run: Run, write: Callable[[], object]) -> None:
+    """Writes what can be made again from the rest; that it fails ends no run."""
+    try:
+        write()
+    except OSError as error:
+        run.say(f"the report or a figure could not be written: {error}")
 
 
 def _headline(run: Run, summary: dict[str, Any]) -> Record:
@@ -46,20 +75,26 @@ def _test(run: Run) -> Record:
     paths = [v.path for v in state.model.variables]
     checkpoint.save_weights(run.folder.checkpoints, "best", state.best, paths, best=run.best)
     targets, outputs = run.evaluator.outputs("test", state.weights())
-    report.draw(run.folder, run.pipeline, run.best["step"], targets, outputs)
+    _derived(run, lambda: report.draw(run.folder, run.pipeline, run.best["step"], targets, outputs))
     final = metric.final(run.pipeline.spec, "test", targets, outputs)
     return {**run.evaluator.metrics("test", targets, outputs), **final}
 
 
-def _summary(run: Run, status: str) -> dict[str, Any]:
-    rows = read_rows(run.folder.metrics)
+def _summary(run: Run, status: str, reason: str) -> dict[str, Any]:
+    rows = read_rows(run.folder.metrics) if run.folder.metrics.exists() else []
     last = rows[-1] if rows else {}
+    host = run.state.host
+    top: list[Any] = next((memory["top"] for memory in host.get("callbacks", {}).values() if "top" in memory), [])
     return {
         "status": status,
         "name": run.experiment.name,
         **{name: value for name, value in last.items() if "/" in name},
         "best": run.best,
-        "stopped": run.state.host.get("stopped", ""),
+        **({"top": [{"step": step, "value": value} for value, step in top]} if top else {}),
+        "stopped": host.get("stopped", ""),
+        "reason": reason,
+        "skipped": host.get("skipped", 0),
+        "rollbacks": host.get("rollbacks", 0),
         "steps": run.now,
         "epochs": run.now / run.experiment.clock.steps_per_epoch,
         "parameters": run.state.model.count_params(),

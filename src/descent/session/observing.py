@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import resource
 import time
+from typing import Any
+
+import numpy as np
 
 from descent import display
-from descent.folder import Log
+from descent.callback import Watcher
+from descent.folder import Log, jsonable
 from descent.logger import Loggers
 from descent.session.building import Run
 from descent.trainer import Segment
@@ -18,10 +22,13 @@ class Observer:
     """Logs what is due, evaluates, and carries out what the callbacks say; use it as a context."""
 
     def __init__(self, run: Run, start: int) -> None:
-        self.run = run
+        self.run, self.unwritten = run, ""
         self.log = Log(run.folder.metrics)
-        self.loggers = Loggers(run.experiment.logger, str(run.folder.path), start)
+        self.loggers = self._open(start)
         self.ticker = display.Ticker(run.console, run.experiment.clock.steps, start)
+
+    def _open(self, step: int) -> Loggers:
+        return Loggers(self.run.experiment.logger, str(self.run.folder.path), step)
 
     def __enter__(self) -> Observer:
         self.ticker.__enter__()
@@ -29,29 +36,65 @@ class Observer:
 
     def __exit__(self, *_: object) -> None:
         self.ticker.__exit__()
+        self._flush()
         self.log.close()
         self.loggers.close()
 
+    def restart(self, step: int, log_size: int) -> None:
+        """Takes back what was logged after a step, as a rollback does."""
+        self.log.cut(log_size)
+        self.loggers.close()
+        self.loggers = self._open(step)
+
     def observe(self, segment: Segment, evaluate: bool) -> str:
-        """Records the steps of a segment, the last with an evaluation where one is due; returns why to stop, or ""."""
-        stop = ""
+        """Records the steps of a segment, the last with an evaluation where one is due; returns why to stop, or "".
+
+        Raises:
+            Stopped: a signal came during the evaluation; `host["pending"]` has the record that waits for it.
+        """
+        self._count(segment)
+        self._watch(segment)
+        stop, every = "", self.run.experiment.trainer.log_every
         for i, step in enumerate(range(segment.first, segment.step + 1)):
-            evaluated = evaluate and step == segment.step
-            if not evaluated and step % self.run.experiment.trainer.log_every:
+            last = evaluate and step == segment.step
+            if not last and step % every:
                 continue
-            record = {
-                "step": step,
-                "epoch": step / self.run.experiment.clock.steps_per_epoch,
-                **segment.record(i),
-            }
-            if evaluated:
-                record |= self._evaluate(step)
-                self.ticker.evaluated(record, self.run.pace.rate)
-            self.log.write(record)
-            self.loggers.write(record)
-            stop = self._ask(record) or stop
+            record = {"step": step, "epoch": step / self.run.experiment.clock.steps_per_epoch, **segment.record(i)}
+            stop = (self.evaluated(record) if last else self._record(record)) or stop
+        self._flush()
         self.ticker.step(segment.step, self.run.pace.rate)
         return stop
+
+    def evaluated(self, record: Record) -> str:
+        """Evaluates, and records that with the step's own record; returns why to stop, or "".
+
+        Raises:
+            Stopped: see `observe`.
+        """
+        host = self.run.state.host
+        host["pending"] = record
+        record = record | self._evaluate(int(record["step"]))
+        del host["pending"]
+        self.ticker.evaluated(record, self.run.pace.rate)
+        return self._record(record)
+
+    def _record(self, record: Record) -> str:
+        self.log.write(record)
+        self.loggers.write(record)
+        return self._ask(record)
+
+    def _flush(self) -> None:
+        """Writes the rows out; where that fails they wait, and so does the message that all is well again."""
+        try:
+            self.log.flush()
+        except OSError as error:
+            if not self.unwritten:
+                self.run.say(f"metrics.jsonl cannot be written: {error}; its rows are kept in memory")
+            self.unwritten = str(error)
+        else:
+            if self.unwritten:
+                self.run.say("metrics.jsonl is written again")
+            self.unwritten = ""
 
     def _evaluate(self, step: int) -> Record:
         evaluator = self.run.evaluator
@@ -62,8 +105,11 @@ class Observer:
             "samples_per_second": round(self.run.pace.rate, 1),
             "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         }
-        with self.run.folder.timing.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        try:
+            with self.run.folder.timing.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError:  # for people; the log is what counts, and its failure is told
+            pass
         return evaluator.metrics("validation", targets, outputs)
 
     def _ask(self, record: Record) -> str:
@@ -75,8 +121,39 @@ class Observer:
             memories[name] = verdict.memory
             stop = stop or verdict.stop
             if verdict.rate_factor is not None:
-                state.rate_factor.assign(verdict.rate_factor)
+                state.rate_factor.assign(verdict.rate_factor * self._lowered())
             if verdict.best:
                 state.keep_best()
-                state.host["best"] = verdict.memory
+                state.host["best"] = {key: verdict.memory[key] for key in ("monitor", "value", "step")}
         return stop
+
+    def _lowered(self) -> float:
+        """What rollbacks left of the rate."""
+        return self.run.experiment.trainer.rollback_factor ** self.run.state.host.get("rollbacks", 0)
+
+    def _count(self, segment: Segment) -> None:
+        """Counts the steps that were skipped, and notes them."""
+        finite = segment.rows[:, segment.names.index("finite")] > 0
+        for i in np.flatnonzero(~finite).tolist():
+            record, step = segment.record(i), segment.first + i
+            self.run.folder.events.add("skipped", step, **self.suspect(step, record))
+        if not finite.all():
+            self.run.state.host["skipped"] = self.run.state.host.get("skipped", 0) + int((~finite).sum())
+
+    def _watch(self, segment: Segment) -> None:
+        """Shows every loss to the callbacks that look at each, and notes what they suspect."""
+        losses = segment.rows[:, segment.names.index("loss")]
+        memories = self.run.state.host.setdefault("callbacks", {})
+        for name, callback in self.run.experiment.callback.items():
+            if not isinstance(callback, Watcher):
+                continue
+            memories[name], found = callback.watch(memories.get(name, {}), losses)
+            for i, why in found.items():
+                step = segment.first + i
+                self.run.say(f"step {step}: {why}; its samples are in events.jsonl")
+                self.run.folder.events.add("spike", step, why=why, **self.suspect(step, segment.record(i)))
+
+    def suspect(self, step: int, record: Record) -> dict[str, Any]:
+        """What to look at: norms, and the samples of the batch."""
+        norms = {name: record[f"train/{name}"] for name in ("loss", "grad_norm", "param_norm")}
+        return {**jsonable(norms), "samples": self.run.pipeline.indices(step)}

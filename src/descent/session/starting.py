@@ -2,34 +2,74 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
-from descent import checklist, checkpoint, display, environment, identity, metric
+from descent import checklist, checkpoint, display, environment, identity, initial, metric
 from descent.data import Arrays, Fitted
 from descent.folder import write_atomic
 from descent.session.building import Run
-from descent.types import Split
+from descent.types import Split, UserError
+
+Mismatch = Literal["refuse", "warn"]
 
 
-def start(run: Run) -> int:
-    """Restores the newest valid checkpoint if there is one; returns its step."""
-    run.folder.path.mkdir(parents=True, exist_ok=True)
-    checkpoint.clean(run.folder.checkpoints)
-    saved, passed = checkpoint.newest(run.folder.checkpoints)
-    for problem in passed:
-        run.say(f"checkpoint passed over: {problem}")
-    if saved:
+def start(run: Run, mismatch: Mismatch) -> int:
+    """Restores the newest valid checkpoint if there is one; returns its step.
+
+    Raises:
+        UserError: the run has checkpoints and none is valid, or what bits depend on has changed.
+    """
+    folder = run.folder
+    folder.clean()
+    checkpoint.clean(folder.checkpoints)
+    if saved := _newest(run):
+        _compare(run, saved, mismatch)
         run.state.restore(saved.arrays, saved.host)
+    elif (source := run.experiment.init_from) is not None:
+        for line in initial.put(run.state, initial.read(source), source):
+            run.say(line)
     step = saved.step if saved else 0
-    run.folder.cut_log(run.state.host.get("log_size", 0), step)
-    if not run.folder.used:
-        about = environment.describe(run.experiment.seed, run.experiment.trainer, run.overrides)
-        run.folder.write_json("environment.json", about)
+    folder.cut_log(run.state.host.get("log_size", 0), step)
+    about = environment.describe(run.experiment.seed, run.experiment.trainer, run.overrides)
+    if not folder.used:
+        folder.write_json("environment.json", about)
         if isinstance(run.given.data, Fitted):
-            run.given.data.keep(run.folder.path)
-        write_atomic(run.folder.config, identity.to_yaml(run.given))
+            run.given.data.keep(folder.path)
+        write_atomic(folder.config, identity.to_yaml(run.given))
+    folder.events.add("resumed" if step else "started", step, environment=about)
     display.panel(run.console, run.experiment.name, _facts(run, step))
     return step
+
+
+def _newest(run: Run) -> checkpoint.Saved | None:
+    """The newest valid checkpoint; those that are damaged or gone are named. Never a silent start from scratch."""
+    saved, problems = checkpoint.newest(run.folder.checkpoints)
+    acknowledged = run.folder.events.acknowledged()
+    if not problems and acknowledged > (saved.step if saved else 0):
+        problems = [f"step-{acknowledged:06d}: it was written, and is gone"]
+    if problems and not saved:
+        raise UserError(
+            f"{run.folder.checkpoints}: no valid checkpoint is left ({problems[0]}); "
+            "start again in a new folder, or remove this one"
+        )
+    for problem in problems:
+        run.say(f"checkpoint passed over: {problem}")
+        checkpoint.set_aside(run.folder.checkpoints / problem.split(":")[0])
+    return saved
+
+
+def _compare(run: Run, saved: checkpoint.Saved, mismatch: Mismatch) -> None:
+    """Refuses, or tells, that what bits depend on is not what it was."""
+    then, now = saved.about.get("provenance", {}), environment.provenance(run.given, run.step.jit)
+    changed = [f"{name} was {then[name]}, is {now[name]}" for name in now if then.get(name, now[name]) != now[name]]
+    if not changed:
+        return
+    if mismatch == "refuse":
+        told = f"resume: the bits of the result would change: {'; '.join(changed)}"
+        raise UserError(f"{told}; resume_mismatch=warn goes on all the same")
+    run.say(f"warning: from step {saved.step} on, the bits are not those of an unbroken run: {'; '.join(changed)}")
 
 
 def check(run: Run) -> list[checklist.Line]:
