@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from etils import epy
 
+from descent.data import decoding
 from descent.data.decoding import Fit, decoded
 from descent.data.verified import ENDINGS, File, findings, listed
 from descent.folder import write_atomic
@@ -93,10 +95,11 @@ def _images(inputs: Inputs, spec: Spec, dtype: np.dtype, fit: Fit) -> Iterator[N
         raise UserError(
             f"inputs: these are images, and the run's data is {spec.kind}; give raw elements as a .npy file"
         )
+    bring = functools.partial(decoding.fit, how=fit)
     for first in range(0, len(inputs.files), BATCH):
         part = slice(first, first + BATCH)
         images = [
-            decoded(tf.constant(path), tf.constant(orientation), spec.shape, fit).numpy()
+            decoded(tf.constant(path), tf.constant(orientation), spec.shape, bring).numpy()
             for path, orientation in zip(inputs.files[part], inputs.orientations[part], strict=True)
         ]
         values = np.stack(images) / 255 / spec.scale

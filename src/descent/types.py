@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Record = dict[str, float]
+Plan = Mapping[str, Any]  # what was drawn, for `apply`
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
@@ -242,8 +243,6 @@ class Source(Protocol):
 
 
 # --- parts ----------------------------------------------------------------------------------------------------
-
-Plan = Mapping[str, Any]
 
 
 @runtime_checkable

@@ -2,6 +2,7 @@
 
 from descent.augmentation.automatic import RandAugment, TrivialAugment
 from descent.augmentation.chain import Chain
+from descent.augmentation.crop import RandomResizedCrop
 from descent.augmentation.erasing import Cutout, RandomErasing
 from descent.augmentation.image import FlipCrop, NoSampleAugmentation
 from descent.augmentation.mixing import Mixing, NoMixing
@@ -10,6 +11,7 @@ from descent.augmentation.standard import Standard
 __all__ = [
     "NoSampleAugmentation",
     "FlipCrop",
+    "RandomResizedCrop",
     "Standard",
     "RandomErasing",
     "Cutout",

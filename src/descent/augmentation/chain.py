@@ -39,6 +39,26 @@ class Chain:
         keys = seeds.split(seed, max(1, len(self.parts)))
         return {name: part.draw(key, shape) for key, (name, part) in zip(keys, self.parts.items(), strict=False)}
 
+    @property
+    def cuts(self) -> bool:
+        """Whether its first part cuts windows out, which a source may do for it."""
+        return getattr(self._first[1], "cuts", False)
+
+    @property
+    def _first(self) -> tuple[str, Any]:
+        return next(iter(self.parts.items()), ("", None))
+
+    def window(self, plan: Plan) -> Plan:
+        name, first = self._first
+        return first.window(plan[name])
+
+    def rest(self, plan: Plan) -> Plan:
+        name, first = self._first
+        return {**plan, name: first.rest(plan[name])}
+
+    def cut(self, image: tf.Tensor, window: Plan, size: tuple[int, ...]) -> tf.Tensor:
+        return self._first[1].cut(image, window, size)
+
     def apply(self, plan: Plan, inputs: tf.Tensor) -> tf.Tensor:
         for name, augmentation in self.parts.items():
             inputs = augmentation.apply(plan[name], inputs)

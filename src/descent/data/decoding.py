@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
 from etils import epy
 
-from descent.types import Spec, Split
+from descent.types import Plan, Spec, Split
 
 with epy.lazy_imports():
     import tensorflow as tf
@@ -39,19 +39,27 @@ class OpenFolder:
 
     def gather(self, split: Split, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Images uint8 [m, h, w, c] and labels int32 [m] at `indices` [m]."""
+        return self.gather_cut(split, indices, {}, lambda image, _, size: fit(image, size, self.fit))
+
+    def gather_cut(
+        self, split: Split, indices: tf.Tensor, windows: Plan, cut: Callable[..., tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The same, each image brought to its size by `cut(image, window, size)`; every window tensor is [m, ...]."""
         paths, labels, orientations = (tf.gather(column, indices) for column in self.splits[split])
         images = tf.map_fn(
-            lambda pair: decoded(pair[0], pair[1], self.spec.shape, self.fit),
-            (paths, orientations),
+            lambda one: decoded(one[0], one[1], self.spec.shape, lambda image, size: cut(image, one[2], size)),
+            (paths, orientations, windows),
             fn_output_signature=tf.TensorSpec(self.spec.shape, tf.uint8),
         )
         return images, labels
 
 
-def decoded(path: tf.Tensor, orientation: tf.Tensor, shape: tuple[int, ...], how: Fit) -> tf.Tensor:
-    """The image of a file, upright, as uint8 of `shape` [h, w, c]."""
+def decoded(
+    path: tf.Tensor, orientation: tf.Tensor, shape: tuple[int, ...], bring: Callable[..., tf.Tensor]
+) -> tf.Tensor:
+    """The image of a file, upright, as uint8 of `shape` [h, w, c], brought to it by `bring(image, size)`."""
     image = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
-    fitted = fit(upright(image, orientation), shape[:2], how)
+    fitted = bring(upright(image, orientation), shape[:2])
     if shape[-1] == 1:
         fitted = tf.image.rgb_to_grayscale(fitted)
     return tf.ensure_shape(tf.cast(tf.round(tf.clip_by_value(fitted, 0.0, 255.0)), tf.uint8), shape)

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from etils import epy
 
 from descent import seeds
-from descent.types import BatchAugmentation, OpenSource, SampleAugmentation, Spec, Split
+from descent.data.cutting import Cutting, CuttingSource
+from descent.types import BatchAugmentation, OpenSource, Plan, SampleAugmentation, Spec, Split
 
 with epy.lazy_imports():
     import tensorflow as tf
@@ -77,17 +78,45 @@ class Pipeline:
         """The chunk that begins at step `first` (int64 scalar)."""
         steps = first + tf.range(self.chunk, dtype=tf.int64)
         positions = first * self.batch_size + tf.range(self.chunk * self.batch_size, dtype=tf.int64)
+<<<<<<< 4f7058e
+        indices = shuffled(positions, self.spec.sizes["train"], seeds.stream(self.seed, "order"))
+        inputs, targets = self._gathered(steps, indices)
+=======
         inputs, targets = self.source.gather("train", self._ordered(positions))
+>>>>>>> 1cce5eab8e335be4539e21c729604571bac61c3b
         weight = tf.cast(positions < self.samples, tf.float32)
         lead = [self.chunk, self.batch_size]
         inputs = tf.reshape(inputs, [*lead, *self.spec.shape])
         inputs, plan = tf.map_fn(
             lambda pair: self._augment(*pair),
             (steps, inputs),
-            fn_output_signature=self._signature(inputs.dtype),
+            fn_output_signature=_signature(self._augment, steps.dtype, [], inputs.dtype, inputs.shape[1:]),
         )
         return Chunk(inputs, tf.reshape(targets, lead), tf.reshape(weight, lead), plan)
 
+<<<<<<< 4f7058e
+    def _gathered(self, steps: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Raw elements and targets; where windows are cut out of each image, the source does it if it can."""
+        if not (isinstance(self.source, CuttingSource) and self._cutting):
+            return self.source.gather("train", indices)
+        cutting = self._cutting
+
+        def drawn(step: tf.Tensor) -> Plan:
+            return cutting.window(self._draw(step))
+
+        windows = tf.map_fn(drawn, steps, fn_output_signature=_signature(drawn, steps.dtype, []))
+        flat = tf.nest.map_structure(lambda t: tf.reshape(t, [-1, *t.shape[2:]]), windows)
+        return self.source.gather_cut("train", indices, flat, cutting.cut)
+
+    @property
+    def _cutting(self) -> Cutting | None:
+        return self.sample if isinstance(self.sample, Cutting) and self.sample.cuts else None
+
+    def _draw(self, step: tf.Tensor) -> Plan:
+        """What the augmentation draws for the samples of a step."""
+        key = seeds.key(seeds.stream(self.seed, "augment"), step)
+        return self.sample.draw(key, [self.batch_size, *self.spec.shape])
+=======
     def _ordered(self, positions: tf.Tensor) -> tf.Tensor:
         return shuffled(positions, self.spec.sizes["train"], seeds.stream(self.seed, "order"))
 
@@ -95,22 +124,17 @@ class Pipeline:
         """The training samples of the batch that update `step` (counted from 1) sees."""
         positions = (step - 1) * self.batch_size + tf.range(self.batch_size, dtype=tf.int64)
         return [int(i) for i in self._ordered(positions).numpy()[positions.numpy() < self.samples]]
+>>>>>>> 1cce5eab8e335be4539e21c729604571bac61c3b
 
     def _augment(self, step: tf.Tensor, inputs: tf.Tensor) -> tuple[tf.Tensor, Any]:
         """One step's draws: mapped per step, so that K never changes a bit."""
         shape = [self.batch_size, *self.spec.shape]
-        draws = self.sample.draw(seeds.key(seeds.stream(self.seed, "augment"), step), shape)
+        draws = self._draw(step)
+        if self._cutting and isinstance(self.source, CuttingSource):
+            draws = self._cutting.rest(draws)  # `_gathered` has cut the windows
         inputs = tf.ensure_shape(self.sample.apply(draws, inputs), shape)
         progress = tf.cast(step, tf.float32) / self.steps
         return inputs, self.mixing.draw(seeds.key(seeds.stream(self.seed, "mix"), step), shape, progress)
-
-    def _signature(self, dtype: tf.DType) -> Any:
-        """What `_augment` returns, found by tracing it once."""
-        shape = [self.batch_size, *self.spec.shape]
-        traced = tf.function(self._augment, autograph=False).get_concrete_function(
-            tf.TensorSpec([], tf.int64), tf.TensorSpec(shape, dtype)
-        )
-        return tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), traced.structured_outputs)
 
     def evaluation(self, split: Split, batch_size: int, chunk: int) -> tf.data.Dataset:
         """A split in order, as chunks of `chunk` batches, padded to full batches with weight 0."""
@@ -125,6 +149,13 @@ class Pipeline:
 
         batches = -(-size // batch_size)
         return _mapped(tf.data.Dataset.range(0, batches, chunk), chunk_at)
+
+
+def _signature(function: Any, *given: Any) -> Any:
+    """What a function returns for arguments of these types and shapes (in turn), found by tracing it once."""
+    specs = [tf.TensorSpec(shape, dtype) for dtype, shape in zip(given[::2], given[1::2], strict=True)]
+    traced = tf.function(function, autograph=False).get_concrete_function(*specs)
+    return tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), traced.structured_outputs)
 
 
 def _mapped(steps: tf.data.Dataset, function: Any) -> tf.data.Dataset:
