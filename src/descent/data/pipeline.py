@@ -78,12 +78,7 @@ class Pipeline:
         """The chunk that begins at step `first` (int64 scalar)."""
         steps = first + tf.range(self.chunk, dtype=tf.int64)
         positions = first * self.batch_size + tf.range(self.chunk * self.batch_size, dtype=tf.int64)
-<<<<<<< 4f7058e
-        indices = shuffled(positions, self.spec.sizes["train"], seeds.stream(self.seed, "order"))
-        inputs, targets = self._gathered(steps, indices)
-=======
-        inputs, targets = self.source.gather("train", self._ordered(positions))
->>>>>>> 1cce5eab8e335be4539e21c729604571bac61c3b
+        inputs, targets = self._gathered(steps, self._ordered(positions))
         weight = tf.cast(positions < self.samples, tf.float32)
         lead = [self.chunk, self.batch_size]
         inputs = tf.reshape(inputs, [*lead, *self.spec.shape])
@@ -94,7 +89,6 @@ class Pipeline:
         )
         return Chunk(inputs, tf.reshape(targets, lead), tf.reshape(weight, lead), plan)
 
-<<<<<<< 4f7058e
     def _gathered(self, steps: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Raw elements and targets; where windows are cut out of each image, the source does it if it can."""
         if not (isinstance(self.source, CuttingSource) and self._cutting):
@@ -116,7 +110,7 @@ class Pipeline:
         """What the augmentation draws for the samples of a step."""
         key = seeds.key(seeds.stream(self.seed, "augment"), step)
         return self.sample.draw(key, [self.batch_size, *self.spec.shape])
-=======
+
     def _ordered(self, positions: tf.Tensor) -> tf.Tensor:
         return shuffled(positions, self.spec.sizes["train"], seeds.stream(self.seed, "order"))
 
@@ -124,7 +118,6 @@ class Pipeline:
         """The training samples of the batch that update `step` (counted from 1) sees."""
         positions = (step - 1) * self.batch_size + tf.range(self.batch_size, dtype=tf.int64)
         return [int(i) for i in self._ordered(positions).numpy()[positions.numpy() < self.samples]]
->>>>>>> 1cce5eab8e335be4539e21c729604571bac61c3b
 
     def _augment(self, step: tf.Tensor, inputs: tf.Tensor) -> tuple[tf.Tensor, Any]:
         """One step's draws: mapped per step, so that K never changes a bit."""
