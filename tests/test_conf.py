@@ -24,7 +24,7 @@ CONF = ROOT / "conf"
 
 # An option is added here, or these tests fail.
 OPTIONS = {
-    "data": ["cifar10", "cifar100", "digits", "fashion_mnist", "image_folder", "mnist", "synthetic"],
+    "data": ["cifar10", "cifar100", "digits", "fashion_mnist", "image_folder", "linear", "mnist", "synthetic"],
     "augmentation": [
         "cutmix",
         "cutout",
@@ -122,6 +122,22 @@ OVERLAYS = {"experiment": ["fashion_cnn", "recipe"], "debug": ["fast", "overfit"
 ALL = [(group, option) for group, options in OPTIONS.items() for option in options]
 
 
+# What a real target needs.
+REAL = ("loss=mse", "regularization=none")
+NEEDED = {"linear": REAL}
+TABLES = {"linear"}
+# What only images can be given to, by design; each refusal names the reason.
+FOR_IMAGES = {
+    "model": set(OPTIONS["model"]) - {"mlp"},
+    "augmentation/sample": set(OPTIONS["augmentation/sample"]) - {"none"},
+    "augmentation/batch": {"cutmix", "mixup_cutmix"},
+}
+FOR_CLASSES = {
+    "loss": {"binary_cross_entropy", "cross_entropy", "focal", "poly1"},
+    "regularization": {"label_smoothing", "standard"},
+}
+
+
 def words(group: str, option: str) -> str:
     if group in ("callback", "logger"):
         others = {"callback": "checkpoint", "logger": "tensorboard"}
@@ -131,7 +147,11 @@ def words(group: str, option: str) -> str:
 
 @cache
 def composed(group: str, option: str) -> Experiment:
-    return compose(words(group, option), *([f"data.path={photographs()}"] if option == "image_folder" else []))
+    return compose(words(group, option), *NEEDED.get(option, ()), *_places(option))
+
+
+def _places(option: str) -> list[str]:
+    return [f"data.path={photographs()}"] if option == "image_folder" else []
 
 
 @cache
@@ -177,12 +197,31 @@ def test_an_option_file_shows_every_key_with_a_comment(group: str, option: str):
         assert key not in fields or "#" in line, line
 
 
+def refused(first: tuple[str, str], second: tuple[str, str]) -> str:
+    """What a refusal of this pair says, or "" where it must validate."""
+    (group, data), (h, b) = sorted((first, second), key=lambda pair: pair[0] != "data")
+    if group != "data":
+        return ""
+    if data in TABLES and b in FOR_IMAGES.get(h, ()):
+        return "this is tabular|this data is tabular"
+    if data in NEEDED and b in FOR_CLASSES.get(h, ()):
+        return "real targets"
+    return ""
+
+
 def test_every_pair_of_options_of_different_groups_validates():
     checked = 0
     for (g, a), (h, b) in itertools.combinations([pair for pair in ALL if pair[0] != "augmentation"], 2):
-        if g != h:
-            assert isinstance(paired(composed("data", "digits"), (g, a), (h, b)), Experiment)
-            checked += 1
+        if g == h:
+            continue
+        real = [option for group, option in ((g, a), (h, b)) if group == "data" and option in NEEDED]
+        base = composed("data", real[0] if real else "digits")
+        if reason := refused((g, a), (h, b)):
+            with pytest.raises(ValueError, match=reason):
+                paired(base, (g, a), (h, b))
+        else:
+            assert isinstance(paired(base, (g, a), (h, b)), Experiment)
+        checked += 1
     assert checked > 600
 
 

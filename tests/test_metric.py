@@ -36,10 +36,12 @@ def test_accuracy_is_that_of_scikit_learn():
 def test_mean_errors_are_those_of_scikit_learn():
     targets, outputs = regressed()
     record = metric.evaluate(spec(None), "validation", np.ones(200), targets, outputs)
+    exact = targets.astype(float)
     assert record == {
         "val/loss": 1.0,
-        "val/mse": pytest.approx(sklearn.metrics.mean_squared_error(targets.astype(float), outputs[:, 0]), rel=1e-9),
-        "val/mae": pytest.approx(sklearn.metrics.mean_absolute_error(targets.astype(float), outputs[:, 0]), rel=1e-9),
+        "val/mse": pytest.approx(sklearn.metrics.mean_squared_error(exact, outputs[:, 0]), rel=1e-9),
+        "val/mae": pytest.approx(sklearn.metrics.mean_absolute_error(exact, outputs[:, 0]), rel=1e-9),
+        "val/r2": pytest.approx(sklearn.metrics.r2_score(exact, outputs[:, 0]), rel=1e-9),
     }
 
 
@@ -166,8 +168,7 @@ def test_reliability_of_probabilities_that_are_meant():
     assert np.sum(count * accuracy) == pytest.approx((targets == 0).sum())
 
 
-def test_r2_is_scikit_learns():
-    rng = np.random.default_rng(0)
-    targets, outputs = rng.standard_normal(50).astype(np.float32), rng.standard_normal((50, 1)).astype(np.float32)
-    record = metric.final(spec(None), "test", targets, outputs)
-    assert record["test/r2"] == pytest.approx(sklearn.metrics.r2_score(targets, outputs[:, 0]), rel=1e-5)
+@pytest.mark.parametrize("outputs", [[3.0, 3.0, 3.0], [3.0, 3.0, 4.0]])
+def test_r2_of_targets_that_are_all_the_same_is_scikit_learns(outputs):
+    targets = np.full(3, 3.0)
+    assert metric.r2(targets, np.array(outputs) - targets) == sklearn.metrics.r2_score(targets, outputs)

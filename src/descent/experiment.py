@@ -25,6 +25,7 @@ from descent.sharpness import NoSharpness
 from descent.strategy import Single
 from descent.trainer import Trainer
 from descent.types import (
+    KINDS,
     Averaging,
     BatchAugmentation,
     Callback,
@@ -129,6 +130,7 @@ class Experiment:
     def __post_init__(self) -> None:
         spec = self.data.spec
         _check_data(self, spec)
+        _check_kinds(self, spec)
         _check_labels(self, spec)
         _check_class_weights(self, spec)
         _check_schedule(self)
@@ -212,22 +214,42 @@ def _check_data(run: Experiment, spec: Spec) -> None:
         raise ValueError(f"trainer.batch_size={batch} is more than the {samples} training samples; at most {samples}")
 
 
+FITTING = {"image": "cnn", "text": "lstm", "tabular": "mlp"}  # a model for each kind of data
+
+
+def _check_kinds(run: Experiment, spec: Spec) -> None:
+    """What only some kinds of data can be given to says so in its `kinds`."""
+    model, sample, batch = run.model, run.augmentation.sample, run.augmentation.batch
+    if spec.kind not in (kinds := getattr(model, "kinds", KINDS)):
+        raise ValueError(
+            f"model: {type(model).__name__} is for {' or '.join(kinds)} data, and this is {spec.kind}; "
+            f"use model={FITTING[spec.kind]}"
+        )
+    if spec.kind not in (kinds := getattr(sample, "kinds", KINDS)):
+        raise ValueError(
+            f"augmentation.sample: {type(sample).__name__} is for {' or '.join(kinds)} data, and this is {spec.kind}; "
+            "use augmentation/sample=none"
+        )
+    if getattr(batch, "cutmix_alpha", 0) and spec.kind != "image":
+        raise ValueError(
+            f"augmentation.batch.cutmix_alpha: CutMix pastes boxes of images, and this data is {spec.kind}; "
+            "use augmentation/batch=mixup"
+        )
+
+
 def _check_labels(run: Experiment, spec: Spec) -> None:
+    """Everything that wants classes where the targets are real, at once."""
     if spec.num_classes:
         return
-    mixes = not isinstance(run.augmentation.batch, NoMixing)
-    if mixes and spec.kind == "image":
-        raise ValueError(
-            "augmentation.batch mixes class labels, and this data has real targets; use augmentation/batch=none"
-        )
-    if getattr(run.regularization, "label_smoothing", 0):
-        raise ValueError(
-            "regularization.label_smoothing needs class labels, and this data has real targets; set it to 0"
-        )
-    if getattr(run.loss, "needs_classes", False):
-        raise ValueError(
-            f"loss: {type(run.loss).__name__} needs class labels, and this data has real targets; use loss=mse"
-        )
+    wrong = {
+        "augmentation/batch=none": spec.kind == "image" and not isinstance(run.augmentation.batch, NoMixing),
+        "loss=mse": getattr(run.loss, "needs_classes", False),
+        "regularization.label_smoothing=0": getattr(run.regularization, "label_smoothing", 0) > 0,
+    }
+    if any(wrong.values()):
+        instead = " ".join(word for word, is_wrong in wrong.items() if is_wrong)
+        keys = " and ".join(word.split("=")[0] for word, is_wrong in wrong.items() if is_wrong)
+        raise ValueError(f"{keys}: made for class labels, and this data has real targets; use {instead}")
 
 
 def _check_class_weights(run: Experiment, spec: Spec) -> None:

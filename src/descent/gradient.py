@@ -60,6 +60,12 @@ class Gradient:
     def names(self) -> tuple[str, ...]:
         return ("loss", *metric.on_batch_names(self.spec), "penalty")
 
+    def losses(self, targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        """The loss of each sample [b]; of real targets, as the loss sees them: standardised."""
+        if self.spec.num_classes:
+            return self.loss(targets, outputs)
+        return self.loss(self.spec.standardized(targets), self.spec.standardized(outputs))
+
     def _part(self, batch: Batch, key: tf.Tensor, total: tf.Tensor, scale: tf.Tensor) -> Pass:
         """One part's share of the record and of the gradients."""
         from descent.model.layers import noise
@@ -74,7 +80,7 @@ class Gradient:
             tape.watch(variables)
             with noise(key), mixture(batch.mixture):
                 outputs = tf.cast(self.model(batch.inputs, training=True), tf.float32)
-            losses = self.loss(self.regularization.soften(batch.targets), outputs)
+            losses = self.losses(self.regularization.soften(batch.targets), outputs)
             penalty = self.regularization.penalty(self.model.trainable_variables) / self.accumulate
             objective = share(losses) + penalty
             scaled = objective * scale

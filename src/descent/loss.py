@@ -106,7 +106,7 @@ class Huber:
     """`mean_n h(t_n - z_n)`, `h(e) = e^2 / 2` up to delta and `delta (|e| - delta / 2)` beyond (Huber 1964).
 
     Attributes:
-        delta: error from which the loss grows linearly, in the target's unit.
+        delta: error from which the loss grows linearly, in the unit of the target, or its deviation where standardised.
     """
 
     delta: Positive = 1.0

@@ -21,11 +21,11 @@ PREFIX: dict[Split, str] = {"train": "train", "validation": "val", "test": "test
 
 def names(spec: Spec) -> tuple[str, ...]:
     """What is evaluated on a split, without its prefix."""
-    return ("loss", "accuracy") if spec.num_classes else ("loss", "mse", "mae")
+    return ("loss", "accuracy") if spec.num_classes else ("loss", "mse", "mae", "r2")
 
 
 def evaluate(spec: Spec, split: Split, losses: np.ndarray, targets: np.ndarray, outputs: np.ndarray) -> Record:
-    """Means over samples of the losses [m] and metrics, from targets [m] and outputs [m, n]."""
+    """Means over samples of the losses [m] and metrics, from targets [m] and outputs [m, n], in the target's unit."""
     record = {"loss": float(np.mean(losses, dtype=np.float64))}
     if spec.num_classes:
         record["accuracy"] = float(np.mean(np.argmax(outputs, axis=-1) == targets))
@@ -33,7 +33,18 @@ def evaluate(spec: Spec, split: Split, losses: np.ndarray, targets: np.ndarray, 
         error = outputs[:, 0].astype(np.float64) - targets
         record["mse"] = float(np.mean(error**2))
         record["mae"] = float(np.mean(np.abs(error)))
+        record["r2"] = r2(targets, error)
     return {f"{PREFIX[split]}/{name}": value for name, value in record.items()}
+
+
+def r2(targets: np.ndarray, error: np.ndarray) -> float:
+    """`1 - sum e^2 / sum (t - mean t)^2`: the share of the spread that is explained; 0 for a constant guess.
+
+    Of targets that are all the same, 1 where they are met and 0 otherwise.
+    """
+    spread = float(np.sum((targets - np.mean(targets, dtype=np.float64)) ** 2, dtype=np.float64))
+    missed = float(np.sum(error**2))
+    return 1 - missed / spread if spread else float(not missed)
 
 
 def on_batch_names(spec: Spec) -> tuple[str, ...]:
@@ -58,8 +69,7 @@ def confusion(targets: np.ndarray, outputs: np.ndarray, classes: int) -> np.ndar
 def final(spec: Spec, split: Split, targets: np.ndarray, outputs: np.ndarray) -> Record:
     """What is worth knowing at the end, beside the metrics of every evaluation; of logits, for classes."""
     if not spec.num_classes:
-        r2 = 1 - float(np.mean((outputs[:, 0].astype(np.float64) - targets) ** 2) / max(np.var(targets), 1e-30))
-        return {f"{PREFIX[split]}/r2": r2}
+        return {}
     probabilities = softmax(outputs)
     record = {
         "macro_f1": macro_f1(confusion(targets, outputs, spec.num_classes)),

@@ -248,5 +248,5 @@ class Evaluator:
         """The record of a split: the plain loss, without penalties or smoothing, and the metrics."""
         spec = self.pipeline.spec
         wanted = tf.one_hot(targets, spec.num_classes) if spec.num_classes else tf.constant(targets)[:, None]
-        losses = self.step.gradient.loss(tf.cast(wanted, tf.float32), tf.constant(outputs)).numpy()
+        losses = self.step.gradient.losses(tf.cast(wanted, tf.float32), tf.constant(outputs)).numpy()
         return metric.evaluate(spec, split, losses, targets, outputs)

@@ -35,6 +35,8 @@ Record = dict[str, float]
 Plan = Mapping[str, Any]  # what was drawn, for `apply`
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+Kind = Literal["image", "text", "tabular"]
+KINDS: tuple[Kind, ...] = ("image", "text", "tabular")
 
 
 class UserError(Exception):
@@ -194,9 +196,11 @@ class Spec:
         mirrors: whether a left-right mirror image keeps its label.
         vocabulary: of text, how many ids there are: 0 is padding, 1 the unknown word.
         words: of text, the word of each id; empty where it is not known yet.
+        features: of a table, the name of each input.
+        target_mean, target_std: of a real target; losses are of standardised targets, outputs and metrics in its unit.
     """
 
-    kind: Literal["image", "text", "tabular"]
+    kind: Kind
     shape: tuple[int, ...]
     sizes: Mapping[Split, int]
     num_classes: int | None
@@ -207,10 +211,17 @@ class Spec:
     mirrors: bool = True
     vocabulary: int = 0
     words: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    target_mean: float = 0.0
+    target_std: float = 1.0
 
     @property
     def outputs(self) -> int:
         return self.num_classes or 1
+
+    def standardized(self, targets: tf.Tensor) -> tf.Tensor:
+        """Real targets (or outputs), in standard deviations from their mean."""
+        return (targets - self.target_mean) / self.target_std
 
 
 class Batch(NamedTuple):
@@ -247,7 +258,10 @@ class Source(Protocol):
 
 @runtime_checkable
 class SampleAugmentation(Protocol):
-    """Changes each sample by itself. Runs in the pipeline, on raw elements."""
+    """Changes each sample by itself. Runs in the pipeline, on raw elements.
+
+    One for some kinds of data only has their names as its `kinds`.
+    """
 
     def resolved(self, spec: Spec) -> Self: ...
 
@@ -284,7 +298,10 @@ class Regularization(Protocol):
 
 @runtime_checkable
 class Model(Protocol):
-    """Builds a Keras model from raw scaled inputs to logits (or one real output)."""
+    """Builds a Keras model from raw scaled inputs to logits (or one real output, in the target's unit).
+
+    One for some kinds of data only has their names as its `kinds`.
+    """
 
     def build(self, spec: Spec, regularization: Regularization) -> keras.Model: ...
 

@@ -19,7 +19,7 @@ from descent import seeds
 from descent.augmentation import color, geometry, pixels
 from descent.augmentation.geometry import FillMode, Interpolation
 from descent.augmentation.pixels import Largest
-from descent.types import Count, Fraction, NonNegative, Plan, Spec, part
+from descent.types import Count, Fraction, Kind, NonNegative, Plan, Spec, part
 
 with epy.lazy_imports():
     import tensorflow as tf
@@ -71,6 +71,7 @@ WIDE = Ranges(rotate=135, shear=0.99, translate=150 / 331, blend=0.99, posterize
 class Automatic:
     """What RandAugment and TrivialAugment share: everything but the draw."""
 
+    kinds: ClassVar[tuple[Kind, ...]] = ("image",)
     ranges: ClassVar[Ranges] = NARROW
 
     operations: Operations = OPERATIONS

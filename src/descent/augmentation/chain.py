@@ -10,7 +10,7 @@ from etils import epy
 from pydantic import BeforeValidator
 
 from descent import seeds
-from descent.types import Plan, SampleAugmentation, Spec, part
+from descent.types import KINDS, Kind, Plan, SampleAugmentation, Spec, part
 
 with epy.lazy_imports():
     import tensorflow as tf
@@ -30,6 +30,11 @@ class Chain:
     """
 
     parts: Annotated[Mapping[str, SampleAugmentation], BeforeValidator(_present)]
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of data that all of them take."""
+        return tuple(kind for kind in KINDS if all(kind in getattr(p, "kinds", KINDS) for p in self.parts.values()))
 
     def resolved(self, spec: Spec) -> Chain:
         return dataclasses.replace(self, parts={name: part.resolved(spec) for name, part in self.parts.items()})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from etils import epy
 
@@ -12,7 +12,7 @@ from descent import seeds
 from descent.augmentation import pixels
 from descent.augmentation.mixing import outside_box
 from descent.augmentation.pixels import Fill, Largest
-from descent.types import Fraction, Plan, Positive, Spec, part
+from descent.types import Fraction, Kind, Plan, Positive, Spec, part
 
 with epy.lazy_imports():
     import tensorflow as tf
@@ -37,6 +37,8 @@ class RandomErasing:
         value: for fill constant: from 0 (black) to 1 (white), or the data's mean, which the model sees as zero.
         largest: the largest raw value; "auto": as the data says (255 for bytes).
     """
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("image",)
 
     probability: Fraction = 0.5
     area: Interval = (0.02, 0.4)
@@ -96,6 +98,8 @@ class Cutout:
             zero).
         largest: the largest raw value; "auto": as the data says (255 for bytes).
     """
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("image",)
 
     size: Fraction = 0.5
     value: Fill = "mean"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import ClassVar
 
 from etils import epy
 
 from descent import seeds
-from descent.types import FlagOrAuto, Plan, Spec, Whole, part
+from descent.types import FlagOrAuto, Kind, Plan, Spec, Whole, part
 
 with epy.lazy_imports():
     import tensorflow as tf
@@ -36,6 +37,8 @@ class FlipCrop:
         shift: largest shift up, down, left or right, in pixels.
         flip: flip half of the images; "auto": only where a mirror image keeps its label, as the data says.
     """
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("image",)
 
     shift: Whole = 2
     flip: FlagOrAuto = "auto"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from etils import epy
 from pydantic import Field
@@ -13,7 +13,7 @@ from descent import seeds
 from descent.augmentation import color, geometry, pixels
 from descent.augmentation.geometry import FillMode, Interpolation
 from descent.augmentation.pixels import Largest
-from descent.types import FlagOrAuto, Fraction, NonNegative, Plan, Spec, part
+from descent.types import FlagOrAuto, Fraction, Kind, NonNegative, Plan, Spec, part
 
 with epy.lazy_imports():
     import tensorflow as tf
@@ -41,6 +41,8 @@ class Standard:
         fill_value: for fill_mode constant, from 0 (black) to 1 (white).
         largest: the largest raw value; "auto": as the data says (255 for bytes).
     """
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("image",)
 
     flip: FlagOrAuto = "auto"
     zoom: NonNegative = 0.1

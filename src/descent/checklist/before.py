@@ -54,8 +54,9 @@ def _splits(spec: Spec, inputs: Mapping[Split, np.ndarray] | None) -> Line:
 
 def _held_out(spec: Spec) -> Line:
     least = min(spec.sizes["validation"], spec.sizes["test"])
-    error = math.sqrt(0.09 / max(1, least))
-    finding = f"at least {least:,} samples: an accuracy of 90% has a standard error of {error:.1%}"
+    error = math.sqrt((0.09 if spec.num_classes else 1) / max(1, least))
+    what = "an accuracy of 90% has a standard error" if spec.num_classes else "a mean error is known to a share"
+    finding = f"at least {least:,} samples: {what} of {error:.1%}"
     return judged(least < FEWEST_HELD_OUT, "note", "held-out data", finding, "compare means over several seeds")
 
 

@@ -26,22 +26,26 @@ Initializer = Literal[
 def start(spec: Spec) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """The input (scaled values) and its standardised form, `(x - mean) / std` with the data's own numbers.
 
+    A table's is computed in float32 whatever the precision: its values may be large beside their spread.
     Of text, ids (int32) as they are.
     """
     if spec.kind == "text":
         inputs = keras.Input(spec.shape, dtype="int32", name="inputs")
         return inputs, inputs
     inputs = keras.Input(spec.shape, name="inputs")
+    dtype = "float32" if spec.kind == "tabular" else None
     scale = [1 / s for s in spec.std]
     offset = [-m / s for m, s in zip(spec.mean, spec.std, strict=True)]
-    return inputs, keras.layers.Rescaling(scale, offset, name="standardize")(inputs)
+    return inputs, keras.layers.Rescaling(scale, offset, name="standardize", dtype=dtype)(inputs)
 
 
 def finish(inputs: keras.KerasTensor, features: keras.KerasTensor, spec: Spec, name: str) -> keras.Model:
-    """Logits (or one real output) in float32 whatever the precision of the layers before."""
+    """Logits, or one real output in the target's unit, in float32 whatever the precision of the layers before."""
     # A tenth of the usual scale: training starts near the loss of a uniform guess, log n.
     small = keras.initializers.VarianceScaling(0.01)
     outputs = keras.layers.Dense(spec.outputs, kernel_initializer=small, dtype="float32", name="head")(features)
+    if (spec.target_mean, spec.target_std) != (0, 1):
+        outputs = keras.layers.Rescaling(spec.target_std, spec.target_mean, dtype="float32", name="unit")(outputs)
     return keras.Model(inputs, outputs, name=name)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from etils import epy
 
 from descent.model.base import Initializer, finish, kernels, start
-from descent.types import Count, Counts, Regularization, Spec, part
+from descent.types import Count, Counts, Kind, Regularization, Spec, part
 
 with epy.lazy_imports():
     import keras
@@ -23,6 +25,8 @@ class Cnn:
         dense: units of the dense layer.
         initializer: how kernels start.
     """
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("image",)
 
     widths: Counts = (64, 128, 256)
     dense: Count = 256

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from etils import epy
 
 from descent.model.base import Initializer, dense, finish, kernels, layer_norm, start
-from descent.types import Count, Counts, Regularization, Spec, part
+from descent.types import Count, Counts, Kind, Regularization, Spec, part
 
 with epy.lazy_imports():
     import keras
@@ -26,6 +28,8 @@ class ConvNeXt:
         patch: rows and columns of the patches the stem cuts; 1 for a 3x3 convolution of stride 1, 4 in the paper.
         initializer: how kernels start.
     """
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("image",)
 
     widths: Counts = (96, 192, 384, 768)
     blocks: Counts = (3, 3, 9, 3)

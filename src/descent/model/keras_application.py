@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from etils import epy
 from pydantic import BeforeValidator
 
 from descent.model.base import finish, start
-from descent.types import Count, Flag, Regularization, Spec, UserError, part
+from descent.types import Count, Flag, Kind, Regularization, Spec, UserError, part
 
 with epy.lazy_imports():
     import keras
@@ -64,6 +64,8 @@ class KerasApplication:
     Raises:
         UserError: (from `build`) the weights cannot be had, or the images do not suit the model.
     """
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("image",)
 
     application: Annotated[str, BeforeValidator(_application)] = "MobileNetV2"
     weights: str | None = "imagenet"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from etils import epy
 
 from descent.model.base import Initializer, finish, kernels, start
-from descent.types import Count, Counts, Flag, Regularization, Spec, part
+from descent.types import Count, Counts, Flag, Kind, Regularization, Spec, part
 
 with epy.lazy_imports():
     import keras
@@ -25,6 +26,8 @@ class ResNet20:
         blocks: blocks in each stage (n above).
         initializer: how kernels start.
     """
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("image",)
 
     width: Count = 16
     blocks: Count = 3
@@ -50,6 +53,8 @@ class ResNet:
         bottleneck: blocks of three convolutions rather than two.
         initializer: how kernels start.
     """
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("image",)
 
     width: Count = 64
     blocks: Counts = (2, 2, 2, 2)
@@ -105,6 +110,8 @@ class WideResNet:
         width: channels of the stem; the thin network's stages have 1, 2 and 4 times as many.
         initializer: how kernels start.
     """
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("image",)
 
     blocks: Count = 4
     widen: Count = 10

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from etils import epy
 
 from descent.model.base import Initializer, dense, finish, kernels, layer_norm, start
-from descent.types import Count, Regularization, Spec, part
+from descent.types import Count, Kind, Regularization, Spec, part
 
 with epy.lazy_imports():
     import keras
@@ -32,6 +32,8 @@ class ViT:
         pool: what the head sees: the mean over all tokens, or a learned first token.
         initializer: how kernels start.
     """
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("image",)
 
     width: Count = 192
     depth: Count = 12
