@@ -24,7 +24,21 @@ CONF = ROOT / "conf"
 
 # An option is added here, or these tests fail.
 OPTIONS = {
-    "data": ["cifar10", "cifar100", "digits", "fashion_mnist", "image_folder", "linear", "mnist", "synthetic"],
+    "data": [
+        "breast_cancer",
+        "california_housing",
+        "cifar10",
+        "cifar100",
+        "csv_table",
+        "diabetes",
+        "digits",
+        "fashion_mnist",
+        "image_folder",
+        "linear",
+        "mnist",
+        "synthetic",
+        "wine",
+    ],
     "augmentation": [
         "cutmix",
         "cutout",
@@ -124,8 +138,8 @@ ALL = [(group, option) for group, options in OPTIONS.items() for option in optio
 
 # What a real target needs.
 REAL = ("loss=mse", "regularization=none")
-NEEDED = {"linear": REAL}
-TABLES = {"linear"}
+NEEDED = {"linear": REAL, "diabetes": REAL, "california_housing": REAL}
+TABLES = {*NEEDED, "breast_cancer", "csv_table", "wine"}
 # What only images can be given to, by design; each refusal names the reason.
 FOR_IMAGES = {
     "model": set(OPTIONS["model"]) - {"mlp"},
@@ -151,7 +165,16 @@ def composed(group: str, option: str) -> Experiment:
 
 
 def _places(option: str) -> list[str]:
+    if option == "csv_table":
+        return [f"data.path={spreadsheet()}", "data.target=label"]
     return [f"data.path={photographs()}"] if option == "image_folder" else []
+
+
+@cache
+def spreadsheet() -> Path:
+    path = photographs() / "table.csv"
+    path.write_text("x,label\n" + "".join(f"{i},{'ab'[i % 2]}\n" for i in range(400)))
+    return path
 
 
 @cache

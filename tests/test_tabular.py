@@ -48,7 +48,7 @@ def test_a_model_of_a_standardised_target_answers_in_the_targets_unit():
     given = spec(target_mean=150.0, target_std=77.0)
     model = Mlp(widths=(4,)).build(given, Regularization())
     inputs = np.random.default_rng(0).standard_normal((5, 10)).astype(np.float32)
-    head = keras.Model(model.inputs, model.get_layer("head").output)
+    head = keras.Model(model.inputs[0], model.get_layer("head").output)
     np.testing.assert_allclose(model(inputs), head(inputs) * 77.0 + 150.0, rtol=1e-6)
 
 

@@ -64,7 +64,8 @@ class Gradient:
         """The loss of each sample [b]; of real targets, as the loss sees them: standardised."""
         if self.spec.num_classes:
             return self.loss(targets, outputs)
-        return self.loss(self.spec.standardized(targets), self.spec.standardized(outputs))
+        mean, std = self.spec.target_mean, self.spec.target_std
+        return self.loss((targets - mean) / std, (outputs - mean) / std)
 
     def _part(self, batch: Batch, key: tf.Tensor, total: tf.Tensor, scale: tf.Tensor) -> Pass:
         """One part's share of the record and of the gradients."""

@@ -219,10 +219,6 @@ class Spec:
     def outputs(self) -> int:
         return self.num_classes or 1
 
-    def standardized(self, targets: tf.Tensor) -> tf.Tensor:
-        """Real targets (or outputs), in standard deviations from their mean."""
-        return (targets - self.target_mean) / self.target_std
-
 
 class Batch(NamedTuple):
     """Samples of one step: `weight` is 0 for the padding of a last batch, so each sample counts exactly once.
@@ -258,10 +254,7 @@ class Source(Protocol):
 
 @runtime_checkable
 class SampleAugmentation(Protocol):
-    """Changes each sample by itself. Runs in the pipeline, on raw elements.
-
-    One for some kinds of data only has their names as its `kinds`.
-    """
+    """Changes each sample by itself, of its `kinds` of data if any. Runs in the pipeline, on raw elements."""
 
     def resolved(self, spec: Spec) -> Self: ...
 
@@ -298,10 +291,7 @@ class Regularization(Protocol):
 
 @runtime_checkable
 class Model(Protocol):
-    """Builds a Keras model from raw scaled inputs to logits (or one real output, in the target's unit).
-
-    One for some kinds of data only has their names as its `kinds`.
-    """
+    """Builds a Keras model from raw scaled inputs, of its `kinds` where it has them, to logits or one real output."""
 
     def build(self, spec: Spec, regularization: Regularization) -> keras.Model: ...
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from descent import seeds
 from descent.data.arrays import Arrays, Pair, Splitting, cut, share_of
 from descent.folder import write_atomic
-from descent.types import SPLITS, Flag, Share, Spec, Split, UserError, part
+from descent.types import SPLITS, Share, Spec, Split, UserError, part
 
 FILE = "data.json"
 
@@ -106,6 +106,10 @@ class Encoding:
         """Inputs [m, f], float32, in the columns' own units; the model's first layer standardises them."""
         return np.concatenate([c.encode(values[c.name]) for c in self.columns], axis=1).astype(np.float32)
 
+    def standardizing(self, train: np.ndarray) -> Encoding:
+        """The same, with the mean and deviation of a real target's training values."""
+        return dataclasses.replace(self, target_mean=float(train.mean()), target_std=float(train.std()))
+
     def spec(self, sizes: Mapping[Split, int]) -> Spec:
         scales = [pair for column in self.columns for pair in column.scales]
         return Spec(
@@ -179,6 +183,13 @@ class Splits(Splitting):
         """The rows of each split, in order; `labels` (all the same, for real targets) are spread evenly."""
         rng = seeds.host(self.split_seed, "split")
         test = cut(labels, self.sizes(len(labels))["test"], rng)
+        return self._without(labels, test, rng)
+
+    def parts_beside(self, labels: np.ndarray, test: np.ndarray) -> dict[Split, np.ndarray]:
+        """The same where the rows of the test are given."""
+        return self._without(labels, np.isin(np.arange(len(labels)), test), seeds.host(self.split_seed, "split"))
+
+    def _without(self, labels: np.ndarray, test: np.ndarray, rng: np.random.Generator) -> dict[Split, np.ndarray]:
         rest = np.flatnonzero(~test)
         held = self.hold(labels[rest], rng, len(labels))
         return {"train": rest[~held], "validation": rest[held], "test": np.flatnonzero(test)}
@@ -186,14 +197,7 @@ class Splits(Splitting):
 
 @part
 class Table(Splits):
-    """A table that is read and whose encoding is fitted on its training rows.
-
-    Attributes:
-        standardize_target: let the loss see a real target in standard deviations from its mean, both of the training
-            rows; outputs and metrics stay in its own unit.
-    """
-
-    standardize_target: Flag = True
+    """A table that is read and whose encoding is fitted on its training rows."""
 
     def rows(self) -> Rows:
         """Reads the table and fits its encoding."""
@@ -244,8 +248,3 @@ class Table(Splits):
     def spec(self) -> Spec:
         rows = self.fit()
         return rows.encoding.spec({split: len(rows.parts[split]) for split in SPLITS})
-
-    def real(self, name: str, columns: Sequence[Column], train: np.ndarray) -> Encoding:
-        """The encoding for a real target with these values in the training rows."""
-        mean, std = (float(train.mean()), float(train.std())) if self.standardize_target else (0.0, 1.0)
-        return Encoding(columns=tuple(columns), target=name, target_mean=mean, target_std=std)
