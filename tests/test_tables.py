@@ -68,7 +68,7 @@ def test_without_a_network_the_ways_to_get_california_housing_are_named(tmp_path
         raise OSError("no network")
 
     monkeypatch.setattr(datasets, "fetch_california_housing", refuse)
-    with pytest.raises(UserError, match="data[.]path=FOLDER"):
+    with pytest.raises(UserError, match=r"data[.]path=FOLDER"):
         CaliforniaHousing(path=str(tmp_path)).open()
 
 
