@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import dataclasses
 import itertools
+import json
 import shutil
 import tempfile
 from functools import cache
@@ -37,6 +38,7 @@ OPTIONS = {
         "linear",
         "mnist",
         "synthetic",
+        "tfds",
         "wine",
     ],
     "augmentation": [
@@ -167,6 +169,8 @@ def composed(group: str, option: str) -> Experiment:
 def _places(option: str) -> list[str]:
     if option == "csv_table":
         return [f"data.path={spreadsheet()}", "data.target=label"]
+    if option == "tfds":
+        return ["data.name=prepared", f"data.path={prepared()}"]
     return [f"data.path={photographs()}"] if option == "image_folder" else []
 
 
@@ -186,6 +190,21 @@ def photographs() -> Path:
         (root / name).mkdir()
         for i in range(200):
             Image.new("RGB", (2, 2)).save(root / name / f"{i}.png")
+    return root
+
+
+@cache
+def prepared() -> Path:
+    """What lies beside the files of a set of tensorflow-datasets, and is all that composing reads."""
+    root = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    place = root / "prepared/1.0.0"
+    place.mkdir(parents=True)
+    splits = [{"name": name, "shardLengths": ["300"]} for name in ("train", "test")]
+    image = {"image": {"shape": {"dimensions": ["8", "8", "3"]}}}
+    features = {"features": {"image": image, "label": {"classLabel": {"numClasses": "2"}}}}
+    (place / "dataset_info.json").write_text(json.dumps({"splits": splits}))
+    (place / "features.json").write_text(json.dumps({"featuresDict": features}))
     return root
 
 

@@ -99,7 +99,7 @@ def _images(inputs: Inputs, spec: Spec, dtype: np.dtype, fit: Fit) -> Iterator[N
     for first in range(0, len(inputs.files), BATCH):
         part = slice(first, first + BATCH)
         images = [
-            decoded(tf.constant(path), tf.constant(orientation), spec.shape, bring).numpy()
+            decoded(tf.io.read_file(path), tf.constant(orientation), spec.shape, bring).numpy()
             for path, orientation in zip(inputs.files[part], inputs.orientations[part], strict=True)
         ]
         values = np.stack(images) / 255 / spec.scale

@@ -7,6 +7,7 @@ from descent.data.image_folder import ImageFolder
 from descent.data.images import Cifar10, Cifar100, FashionMnist, Mnist
 from descent.data.linear import Linear
 from descent.data.tables import BreastCancer, CaliforniaHousing, Diabetes, Wine
+from descent.data.tfds import Tfds
 
 __all__ = [
     "Arrays",
@@ -23,5 +24,6 @@ __all__ = [
     "Linear",
     "Mnist",
     "Synthetic",
+    "Tfds",
     "Wine",
 ]

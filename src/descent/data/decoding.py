@@ -37,6 +37,10 @@ class OpenFolder:
                 split: Samples(*(tf.constant(column) for column in samples)) for split, samples in splits.items()
             }
 
+    def content(self, place: tf.Tensor) -> tf.Tensor:
+        """The bytes of a file."""
+        return tf.io.read_file(place)
+
     def gather(self, split: Split, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Images uint8 [m, h, w, c] and labels int32 [m] at `indices` [m]."""
         return self.gather_cut(split, indices, {}, lambda image, _, size: fit(image, size, self.fit))
@@ -47,18 +51,27 @@ class OpenFolder:
         """The same, each image brought to its size by `cut(image, window, size)`; every window tensor is [m, ...]."""
         paths, labels, orientations = (tf.gather(column, indices) for column in self.splits[split])
         images = tf.map_fn(
-            lambda one: decoded(one[0], one[1], self.spec.shape, lambda image, size: cut(image, one[2], size)),
+            lambda one: decoded(
+                self.content(one[0]), one[1], self.spec.shape, lambda image, size: cut(image, one[2], size)
+            ),
             (paths, orientations, windows),
             fn_output_signature=tf.TensorSpec(self.spec.shape, tf.uint8),
         )
         return images, labels
 
 
+class OpenContents(OpenFolder):
+    """The same of files whose contents are held in memory: they stand where the paths do."""
+
+    def content(self, place: tf.Tensor) -> tf.Tensor:
+        return place
+
+
 def decoded(
-    path: tf.Tensor, orientation: tf.Tensor, shape: tuple[int, ...], bring: Callable[..., tf.Tensor]
+    content: tf.Tensor, orientation: tf.Tensor, shape: tuple[int, ...], bring: Callable[..., tf.Tensor]
 ) -> tf.Tensor:
-    """The image of a file, upright, as uint8 of `shape` [h, w, c], brought to it by `bring(image, size)`."""
-    image = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
+    """The image in the bytes of a file, upright, uint8 of `shape` [h, w, c]; `bring(image, size)` sees to the size."""
+    image = tf.io.decode_image(content, channels=3, expand_animations=False)
     fitted = bring(upright(image, orientation), shape[:2])
     if shape[-1] == 1:
         fitted = tf.image.rgb_to_grayscale(fitted)

@@ -13,7 +13,7 @@ from descent import seeds
 from descent.data.arrays import Splitting, cut, share_of
 from descent.data.decoding import Fit, OpenFolder, Samples
 from descent.data.verified import File, Finding, few, findings, listed
-from descent.types import Counts, Flag, Fraction, Numbers, Share, Spec, Split, UserError, Weights, part
+from descent.types import SPLITS, Counts, Flag, Fraction, Numbers, Share, Spec, Split, UserError, Weights, part
 
 NAMES: Mapping[Split, tuple[str, ...]] = {"validation": ("validation", "val", "valid"), "test": ("test",)}
 # ImageNet's, per channel of values in [0, 1]; grey is their luma.
@@ -31,7 +31,48 @@ class Index(NamedTuple):
 
 
 @part
-class ImageFolder(Splitting):
+class SplittingFiles(Splitting):
+    """The same for files, with a test split cut out too, where a set has none of its own.
+
+    Attributes:
+        validation: share of all images cut out for validation, stratified; unused with `fold`.
+        test: share of all images cut out for the test, stratified.
+    """
+
+    test: Share = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.fold is None and self.validation + self.test >= 1:
+            raise ValueError(f"validation + test = {self.validation + self.test:g} should leave images to train on")
+
+    def split_up(self, given: Mapping[Split, Samples]) -> dict[Split, Samples]:
+        """All three splits: the given ones, and the others cut out of the training images."""
+        train, rng = given["train"], seeds.host(self.split_seed, "split")
+        total = len(train.labels)
+        splits = dict(given)
+        if "test" not in splits:
+            taken = cut(train.labels, share_of(total - 1, self.test, total), rng)
+            train, splits["test"] = train.at(~taken), train.at(taken)
+        if "validation" not in splits:
+            taken = self.hold(train.labels, rng, total)
+            train, splits["validation"] = train.at(~taken), train.at(taken)
+        return splits | {"train": train}
+
+    def split_sizes(self, counts: Mapping[Split, int]) -> dict[Split, int]:
+        """What `split_up` will make of splits of so many samples."""
+        sizes, total = dict(counts), counts["train"]
+        if "test" not in sizes:
+            sizes["test"] = share_of(total - 1, self.test, total)
+            sizes["train"] -= sizes["test"]
+        if "validation" not in sizes:
+            sizes["validation"] = self.held(sizes["train"], total)
+            sizes["train"] -= sizes["validation"]
+        return {split: sizes[split] for split in SPLITS}
+
+
+@part
+class ImageFolder(SplittingFiles):
     """JPEG and PNG files, a folder for each class: `path/cat/1.jpg`, or `path/train/cat/1.jpg` and so on.
 
     With a folder `train` beside `validation` (or `val`) and `test`, those are the splits, and one that is missing is
@@ -59,7 +100,6 @@ class ImageFolder(Splitting):
     size: Counts = (128, 128)
     fit: Fit = "crop"
     channels: Literal[1, 3] = 3
-    test: Share = 0.1
     balanced: Flag = False
     max_bad: Fraction = 0.05
     mean: Numbers | None = None
@@ -74,8 +114,6 @@ class ImageFolder(Splitting):
             )
         if len(self.size) != 2:
             raise ValueError(f"size={list(self.size)} should be rows and columns")
-        if self.fold is None and self.validation + self.test >= 1:
-            raise ValueError(f"validation + test = {self.validation + self.test:g} should leave images to train on")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if values is not None and len(values) != self.channels:
                 raise ValueError(f"{name} has {len(values)} numbers for {self.channels} channels")
@@ -112,7 +150,7 @@ class ImageFolder(Splitting):
             raise UserError(f"data.path={self.path}: {places['train']} has {len(names)} folders; at least 2 classes")
         bad, given = _readable(self.root, names, places, self.max_bad)
         _check_classes(self.root, names, given["train"].labels)
-        splits = self._cut(given)
+        splits = self.split_up(given)
         if self.balanced:
             splits["train"] = splits["train"].at(balanced(splits["train"].labels))
         return Index(names, splits, bad)
@@ -131,19 +169,6 @@ class ImageFolder(Splitting):
         if self.fold is not None and "validation" in places:
             raise UserError(f"data.fold={self.fold} cuts the training images, but there is {places['validation']}")
         return _folders(train), places
-
-    def _cut(self, given: Mapping[Split, Samples]) -> dict[Split, Samples]:
-        """All three splits: the given ones, and the others cut out of the training images."""
-        train, rng = given["train"], seeds.host(self.split_seed, "split")
-        total = len(train.labels)
-        splits = dict(given)
-        if "test" not in splits:
-            taken = cut(train.labels, share_of(total - 1, self.test, total), rng)
-            train, splits["test"] = train.at(~taken), train.at(taken)
-        if "validation" not in splits:
-            taken = self.hold(train.labels, rng, total)
-            train, splits["validation"] = train.at(~taken), train.at(taken)
-        return splits | {"train": train}
 
 
 def _folders(place: Path) -> tuple[str, ...]:
