@@ -10,7 +10,7 @@ from etils import epy
 
 from descent import seeds
 from descent.augmentation import pixels
-from descent.types import FlagOrAuto, Plan, Positive, Spec, part
+from descent.types import FlagOrAuto, Kind, Plan, Positive, Spec, part
 
 with epy.lazy_imports():
     import tensorflow as tf
@@ -34,6 +34,7 @@ class RandomResizedCrop:
         flip: flip half of the images; "auto": only where a mirror image keeps its label, as the data says.
     """
 
+    kinds: ClassVar[tuple[Kind, ...]] = ("image",)
     cuts: ClassVar[bool] = True
 
     area: Interval = (0.08, 1.0)
