@@ -134,7 +134,11 @@ OPTIONS = {
     "logger": ["tensorboard", "wandb"],
 }
 # Overlays over the whole config: not parts of a run.
-OVERLAYS = {"experiment": ["fashion_cnn", "recipe"], "debug": ["fast", "overfit"], "hydra/help": ["descent"]}
+OVERLAYS = {
+    "experiment": ["fashion_cnn", "optimizer_comparison", "recipe"],
+    "debug": ["fast", "overfit"],
+    "hydra/help": ["descent"],
+}
 ALL = [(group, option) for group, options in OPTIONS.items() for option in options]
 
 

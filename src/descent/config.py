@@ -353,6 +353,22 @@ class Guard(Callback):
             fail(str(error))
 
 
+class ComparisonAtTheEnd(Callback):
+    """Compares the runs of a sweep when it is over; what it writes stands beside their folders."""
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        from descent import compare
+        from descent.runs import find
+
+        folder = Path(str(config.hydra.sweep.dir))
+        try:
+            found = compare.compare(find([folder]))
+        except UserError as error:  # every run failed, say: the sweep has said so
+            print(error, file=sys.stderr)
+            return
+        print(f"\n{compare.text(found)}\n{compare.write(found, folder / 'comparison')}")
+
+
 def start(config: DictConfig) -> float:
     """The body of `train.py`: trains the planned run in the folder Hydra made; returns the objective."""
     hydra = HydraConfig.get()
