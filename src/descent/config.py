@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import os
 import re
 import sys
@@ -16,6 +18,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -42,7 +45,7 @@ PROJECT = _HERE.parents[1] if (_HERE.parents[1] / "conf").is_dir() else Path.cwd
 CONF = PROJECT / "conf" if (PROJECT / "conf").is_dir() else _HERE / "conf"
 
 # Keys of the root config that say how to run, not what.
-NOT_FIELDS = ("hydra", "resume", "resume_mismatch")
+NOT_FIELDS = ("hydra", "resume", "resume_mismatch", "retry")
 # What may differ when a run is continued: it changes no result.
 FREE_ON_RESUME = ("resume", "resume_mismatch", "logger", "hydra")
 AUTO = "auto"  # resume=auto: start, continue, or report that the run is complete
@@ -61,13 +64,26 @@ def new_folder(name: str) -> Path:
     return PROJECT / "outputs" / name / f"{datetime.now():%Y%m%d-%H%M%S-%f}"
 
 
+def sweep_folder(name: str, words: Sequence[str]) -> Path:
+    """The folder of a sweep: of what is varied and of what is fixed, but not of the values that are tried.
+
+    So the same command finds its jobs again, and one with more values adds to them.
+    """
+    words = sorted(word for word in words if not word.startswith(("name=", "retry=", "logger")))
+    varied = [o.is_sweep_override() for o in OverridesParser.create().parse_overrides(words)]
+    keys = [word.split("=")[0] if swept else word for word, swept in zip(words, varied, strict=True)]
+    shown = "".join(c if c.isalnum() or c in "=,.+-_" else "_" for c in ",".join(keys) or "default")[:80]
+    digest = hashlib.sha256(json.dumps(keys).encode()).hexdigest()[:6]
+    return PROJECT / "outputs" / name / f"sweep-{shown}-{digest}"
+
+
 def _run_dir(resume: str | None, name: str) -> str:
     return str(Path(resume).absolute() if resume and resume != AUTO else new_folder(str(name)))
 
 
 # Cached: Hydra resolves the folder several times, and it must stay the same one.
 OmegaConf.register_new_resolver("run_dir", _run_dir, use_cache=True, replace=True)
-OmegaConf.register_new_resolver("sweep_dir", lambda name: _run_dir(None, name), use_cache=True, replace=True)
+OmegaConf.register_new_resolver("sweep_dir", lambda name, words: str(sweep_folder(str(name), words)), replace=True)
 
 
 # --- from a config to an experiment ------------------------------------------------------------------------------
@@ -114,6 +130,14 @@ def _class(target: str | None) -> type | None:
 def saved_overrides(overrides: list[str]) -> list[str]:
     """Overrides that a run being continued must not be given."""
     return [word for word in overrides if re.split(r"[./=@]", word.lstrip("+~"))[0] not in FREE_ON_RESUME]
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """A composed config as plain data, resolved, without Hydra's own part: what makes the same run elsewhere."""
+    masked = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    made = OmegaConf.to_container(masked, resolve=True)
+    assert isinstance(made, dict)
+    return {str(key): value for key, value in made.items()}
 
 
 def planned(config: DictConfig, overrides: list[str], folder: str | Path) -> Experiment:

@@ -16,6 +16,7 @@ from descent.logger import Loggers
 from descent.session.building import Run
 from descent.trainer import Segment
 from descent.types import Record, Verdict
+from descent.watching import told
 
 
 class Observer:
@@ -113,8 +114,8 @@ class Observer:
         return evaluator.metrics("validation", targets, outputs)
 
     def _ask(self, record: Record) -> str:
-        """Gives every callback the record; carries out what they say."""
-        state, stop = self.run.state, ""
+        """Gives the watcher and every callback the record; carries out what they say."""
+        state, stop = self.run.state, told(record)
         memories = state.host.setdefault("callbacks", {})
         for name, callback in self.run.experiment.callback.items():
             verdict: Verdict = callback(memories.get(name, {}), record)

@@ -1,90 +1,152 @@
-"""The launcher of a sweep: every job's config is checked before the first job starts."""
+"""The launchers of a sweep: every job's config is checked before the first job starts, and no job is ever lost."""
 
 from __future__ import annotations
 
 import contextlib
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.utils import JobReturn, configure_log, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig
 
+# In the place of Hydra's own of that name, which would number the folders and start over.
 ConfigStore.instance().store(
     group="hydra/launcher",
-    name="checked",
-    node={"_target_": "hydra_plugins.descent_launcher.launcher.CheckedLauncher"},
+    name="basic",
+    node={"_target_": "hydra_plugins.descent_launcher.launcher.BasicLauncher"},
     provider="descent",
 )
 
+if TYPE_CHECKING:
+    from descent.sweep.job import Job
+    from descent.sweep.running import Executor
 
-class CheckedLauncher(Launcher):
-    """Runs jobs one after the other in this process, in folders named from their overrides and identity."""
+
+class SweepLauncher(Launcher):
+    """What the launchers share: checking, folders, what is done already, the table and the report."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+        self.sweep = Path(str(config.hydra.sweep.dir)).absolute()
+
+    @abstractmethod
+    def executor(self, jobs: Sequence[Job]) -> contextlib.AbstractContextManager[Executor]:
+        """What runs the jobs."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from descent.sweep import closing, running
+        from descent.sweep.board import Board
+
+        jobs = self.checked(job_overrides, initial_job_idx)
+        with running.held(self.sweep):
+            board, retry = Board(()), bool(self.config.get("retry"))
+            todo = [job for job in jobs if running.admit(job, board, retry)]
+            board.opening(self.sweep)
+            waves = iter([todo])
+            with self.executor(todo) as executor, board:
+                stopped = running.drive(executor, board, lambda _: next(waves, []), lambda *_: None)
+            closing.close(self.sweep, board, stopped)
+        return [_returned(job) for job in jobs]
+
+    def checked(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[Job]:
+        """Every job, composed and validated; the first that is wrong ends the sweep with its name.
+
+        Jobs of the same config are one job.
+        """
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         try:
-            configs = self._checked(job_overrides, initial_job_idx)
+            shared = set.intersection(*map(set, job_overrides)) if len(job_overrides) > 1 else set()
+            named = [[word for word in words if word not in shared] for words in job_overrides]
+            jobs = [self.job(words, first + i, named[i]) for i, words in enumerate(job_overrides)]
         except SystemExit:
-            _leave_nothing(Path(str(self.config.hydra.sweep.dir)))
+            _leave_nothing(self.sweep)
             raise
-        returned = []
-        for number, config in enumerate(configs):
-            print(f"\njob {number + 1} of {len(configs)}: {' '.join(job_overrides[number])}", flush=True)
-            returned.append(
-                run_job(
-                    hydra_context=self.hydra_context,
-                    task_function=self.task_function,
-                    config=config,
-                    job_dir_key="hydra.sweep.dir",
-                    job_subdir_key="hydra.sweep.subdir",
-                )
-            )
-            configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        return returned
+        return list({job.folder: job for job in reversed(jobs)}.values())[::-1]
 
-    def _checked(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[DictConfig]:
-        """Every job's config, composed and validated; the first that is wrong ends the sweep with its name."""
-        from descent.config import fail, reworded, to_experiment
-        from descent.identity import identity
+    def job(self, words: Sequence[str], index: int, named: Sequence[str]) -> Job:
+        """The job of some overrides, its folder named from those of them that are its own.
+
+        Raises:
+            SystemExit: they are wrong; one line has been printed.
+        """
+        from descent.config import fail, plain, reworded, to_experiment
+        from descent.sweep import job
         from descent.types import UserError
 
-        configs = []
-        for number, overrides in enumerate(job_overrides):
-            where = f"job {number + 1} ({' '.join(overrides)})"
-            try:
-                config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-                experiment = to_experiment(config)
-            except UserError as error:
-                fail(f"{where}: {error}")
-            except Exception as error:  # composition: whatever Hydra raises is reworded
-                fail(f"{where}: {reworded(error, overrides)}")
-            with open_dict(config):
-                config.hydra.job.id = str(first + number)
-                config.hydra.job.num = first + number
-                config.hydra.sweep.subdir = f"{_folder_name(overrides)}-{identity(experiment)}"
-            OmegaConf.set_readonly(config.hydra, None)
-            configs.append(config)
-        return configs
+        where = f"job {index + 1} ({' '.join(words)})"
+        try:
+            config = self.hydra_context.config_loader.load_sweep_config(self.config, list(words))
+            if config.get("resume"):
+                raise UserError("resume: a sweep continues by itself; give the same command again")
+            experiment = to_experiment(config)
+        except UserError as error:
+            fail(f"{where}: {error}")
+        except Exception as error:  # composition: whatever Hydra raises is reworded
+            fail(f"{where}: {reworded(error, words)}")
+        given = [word for word in words if not word.startswith("retry=")]
+        environment = {str(key): str(value) for key, value in config.hydra.job.env_set.items()}
+        folder = job.folder(self.sweep, named, experiment)
+        return job.make(index + 1, given, plain(config), experiment, folder, environment)
+
+
+def _returned(job: Job) -> JobReturn:
+    """A completed job as Hydra wants it."""
+    from descent.sweep.board import best
+
+    return JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED, _return_value=best(job))
 
 
 def _leave_nothing(folder: Path) -> None:
     """Takes back what Hydra's sweeper wrote before it called the launcher, where nothing else is there."""
-    if [p.name for p in folder.iterdir()] == ["multirun.yaml"]:
+    if folder.is_dir() and [p.name for p in folder.iterdir()] == ["multirun.yaml"]:
         (folder / "multirun.yaml").unlink()
         for empty in (folder, folder.parent):
             with contextlib.suppress(OSError):
                 empty.rmdir()
 
 
-def _folder_name(overrides: Sequence[str]) -> str:
-    """The overrides as a file name: `optimizer=adam,seed=1`, at most 120 characters."""
-    words = ",".join(overrides) or "default"
-    safe = "".join(c if c.isalnum() or c in "=,.+-_" else "_" for c in words)
-    return safe[:120]
+class PoolLauncher(SweepLauncher):
+    """Warm worker processes, each running job after job.
+
+    Args:
+        workers: processes at a time; "auto": the cores over the threads of a job (`trainer.threads`).
+        jobs_per_worker: after so many a worker is replaced.
+        memory_mb: and after a job that leaves it with more memory; "auto": its part of half of the machine's.
+        time_limit: seconds after which a job is ended, and has failed; None: never.
+    """
+
+    def __init__(
+        self,
+        workers: int | str = "auto",
+        jobs_per_worker: int = 50,
+        memory_mb: float | str = "auto",
+        time_limit: float | None = None,
+    ) -> None:
+        self.workers, self.jobs_per_worker = workers, jobs_per_worker
+        self.memory_mb, self.time_limit = memory_mb, time_limit
+
+    def executor(self, jobs: Sequence[Job]) -> contextlib.AbstractContextManager[Executor]:
+        from descent.sweep import pool
+
+        workers = pool.workers_for(list(jobs)) if self.workers == "auto" else int(self.workers)
+        return pool.Pool(
+            workers,
+            jobs_per_worker=self.jobs_per_worker,
+            memory_mb=pool.memory_for(workers) if self.memory_mb == "auto" else float(self.memory_mb),
+            limit=self.time_limit,
+        )
+
+
+class BasicLauncher(SweepLauncher):
+    """One job after the other in this process, on this terminal."""
+
+    def executor(self, jobs: Sequence[Job]) -> contextlib.AbstractContextManager[Executor]:
+        from descent.sweep.here import Here
+
+        return contextlib.nullcontext(Here())

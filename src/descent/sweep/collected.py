@@ -1,0 +1,146 @@
+"""What a sweep folder holds: its runs, what was varied in them, what failed, and what it cost."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from descent.folder import write_atomic
+from descent.runs import REPEATS, FinishedRun, find
+from descent.sweep import ranking
+from descent.sweep.job import FAILURE, LOG, PRUNED
+from descent.sweep.ranking import Rank
+from descent.types import UserError
+
+
+class Failure(NamedTuple):
+    """A job that left no result."""
+
+    job: str
+    message: str
+    log: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Collected:
+    """The runs of a sweep folder, in the order of their start."""
+
+    folder: Path
+    runs: Sequence[FinishedRun]
+
+    @cached_property
+    def words(self) -> list[dict[str, str]]:
+        """The overrides of each run, key and value."""
+        return [dict(_split(word) for word in run.overrides) for run in self.runs]
+
+    @cached_property
+    def varied(self) -> list[str]:
+        """Keys of the command line whose value is not the same in all runs."""
+        keys = dict.fromkeys(key for words in self.words for key in words)
+        return [key for key in keys if len({words.get(key) for words in self.words}) > 1]
+
+    @cached_property
+    def axes(self) -> list[str]:
+        """What was varied, but for seeds and folds."""
+        return [key for key in self.varied if key not in REPEATS]
+
+    def values(self, key: str) -> list[str]:
+        """The values a key had, numbers in their order."""
+        return sorted({words.get(key, "") for words in self.words}, key=order)
+
+    @cached_property
+    def ranks(self) -> list[Rank]:
+        return ranking.rank([run for run in self.runs if not pruned(run)])
+
+    def settings(self, rank: Rank) -> list[str]:
+        """The values of the axes in a variant."""
+        words = dict(_split(word) for word in rank.variant.runs[0].overrides)
+        return [words.get(key, "") for key in self.axes]
+
+    @cached_property
+    def failures(self) -> list[Failure]:
+        """Jobs that failed or halted."""
+        noted = sorted(self.folder.glob(f"*/{FAILURE}"))
+        found = [_failure(path.parent, json.loads(path.read_text(encoding="utf-8"))["message"]) for path in noted]
+        halted = [run for run in self.runs if run.summary.get("status") == "halted"]
+        return found + [_failure(run.path, "halted at a number that was not finite") for run in halted]
+
+    @cached_property
+    def warnings(self) -> list[tuple[int, dict[str, str]]]:
+        """What the checklists of the runs warn of, the most frequent first, with the number of runs."""
+        lines = [line for run in self.runs for line in run.summary.get("checklist", ()) if line["status"] == "warning"]
+        counted = Counter(line["subject"] for line in lines)
+        first = {line["subject"]: line for line in reversed(lines)}
+        return [(count, first[subject]) for subject, count in counted.most_common()]
+
+    @property
+    def seconds(self) -> float:
+        """Of all runs together."""
+        return sum(float(run.summary.get("seconds", 0)) for run in self.runs)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """A row for each run: what was varied, how it ended, every final metric."""
+        for run, words in zip(self.runs, self.words, strict=True):
+            monitor, value = ranking.monitored(run)
+            yield {
+                "folder": run.path.name,
+                **{key: words.get(key, "") for key in self.varied},
+                "status": "pruned" if pruned(run) else run.summary.get("status", ""),
+                "steps": run.summary.get("steps", ""),
+                "monitor": monitor,
+                "best": "" if math.isnan(value) else value,
+                **{name: run.summary[name] for name in run.summary if name.startswith(("val/", "test/"))},
+                "parameters": run.summary.get("parameters", ""),
+                "seconds": run.summary.get("seconds", ""),
+            }
+
+    def write_csv(self) -> Path:
+        """`sweep.csv`: all of `rows`."""
+        rows = list(self.rows())
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomic(self.folder / "sweep.csv", text.getvalue())
+        return self.folder / "sweep.csv"
+
+
+def collect(folder: Path) -> Collected:
+    """The runs below a folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    runs = sorted(find([folder]), key=lambda run: (run.path / "environment.json").stat().st_mtime_ns)
+    if not any(run.completed for run in runs):
+        raise UserError(f"{folder}: none of its runs is completed")
+    return Collected(folder, runs)
+
+
+def pruned(run: FinishedRun) -> bool:
+    return str(run.summary.get("stopped", "")).startswith(PRUNED)
+
+
+def _failure(folder: Path, message: str) -> Failure:
+    return Failure(folder.name, message, f"{folder.name}/{LOG}")
+
+
+def _split(word: str) -> tuple[str, str]:
+    key, _, value = word.lstrip("+").partition("=")
+    return key, value
+
+
+def order(value: str) -> tuple[float, str]:
+    try:
+        return float(value), ""
+    except ValueError:
+        return math.inf, value

@@ -1,0 +1,128 @@
+"""The course of a sweep: what is done already, what is left, and how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+from descent.sweep import job as jobs_of
+from descent.sweep.board import Board, Running
+from descent.sweep.job import Job, Outcome
+from descent.types import UserError
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+TICK = 0.25  # seconds between two looks
+
+
+class Executor(Protocol):
+    """What runs jobs: the pool, or this process itself."""
+
+    @property
+    def free(self) -> int: ...
+
+    @property
+    def idle(self) -> bool: ...
+
+    def submit(self, job: Job) -> None: ...
+
+    def running(self) -> Running: ...
+
+    def stop(self, at_once: bool = False) -> list[Job]: ...
+
+    def wait(self, seconds: float) -> list[tuple[Job, Outcome]]: ...
+
+
+class Wishes:
+    """While this context is open, SIGINT, SIGTERM and SIGUSR1 are counted."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.before: dict[int, Any] = {}
+
+    def __enter__(self) -> Wishes:
+        self.before = {number: signal.signal(number, self._receive) for number in STOPPING}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _receive(self, _: int, __: FrameType | None) -> None:
+        self.received += 1
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keeps a second launcher out of a sweep's folder; one that is killed lets go of it.
+
+    Raises:
+        UserError: another process runs this sweep.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            _lock(handle, folder)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, folder: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(f"{folder}: another process is running this sweep") from error
+
+
+def admit(job: Job, board: Board, retry: bool) -> bool:
+    """Whether a job is to be run; enters it on the board with what earlier sweeps left of it."""
+    outcome = jobs_of.before(job)
+    if retry and outcome.state in ("failed", "halted"):
+        jobs_of.forget_failure(job)
+        outcome = Outcome("waiting")
+    board.add(job, outcome)
+    return outcome.state == "waiting"
+
+
+def drive(executor: Executor, board: Board, more: Callable[[int], Sequence[Job]], ended: Callable[..., None]) -> bool:
+    """Runs jobs until there are no more; returns whether it was stopped.
+
+    Args:
+        executor: what runs them.
+        board: what shows them.
+        more: gives new jobs when so many workers are free; none: there are no more, or not until one ends.
+        ended: told of each job and its outcome.
+    """
+    heeded = 0
+    with Wishes() as wishes:
+        while True:
+            if wishes.received > heeded:
+                heeded = wishes.received
+                _stop(executor, board, at_once=heeded > 1)
+            new = [] if heeded or not executor.free else more(executor.free)
+            for job in new:
+                executor.submit(job)
+            for job, outcome in executor.wait(TICK):
+                if outcome.state == "failed":
+                    jobs_of.note_failure(job, outcome.message)
+                board.ended(job, outcome)
+                ended(job, outcome)
+                if outcome.state == "stopped" and not heeded:  # the signal went to the run itself
+                    wishes.received += 1
+            board.refresh(executor.running())
+            if executor.idle and not new and wishes.received == heeded:
+                return bool(heeded)
+
+
+def _stop(executor: Executor, board: Board, at_once: bool) -> None:
+    if executor.running() and not at_once:
+        board.say("stopping: the running jobs write a checkpoint (once more: at once)")
+    for job in executor.stop(at_once):
+        board.outcomes[job.number] = Outcome("waiting")

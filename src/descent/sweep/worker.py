@@ -1,0 +1,173 @@
+"""What runs in a worker process: TensorFlow once, then job after job, each from a clean Keras state."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import json
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from descent.sweep.job import LOG, Job, Outcome, Traits, finished
+from descent.types import Record, UserError
+from descent.watching import Watch, watching
+
+ORPHAN_SECONDS = 60.0  # for the checkpoint of a run whose launcher is gone
+BUSY_SECONDS = 90.0  # how long the worker of a killed launcher may still hold a folder
+SHOWN_SECONDS = 0.2  # between two notes of how far a job is
+
+
+def prepare(traits: Traits, progress: Path) -> None:
+    """Makes this process a worker: out of reach of the terminal's Ctrl-C, bound to its launcher, with TensorFlow."""
+    os.setsid()
+    os.environ.update(dict(traits.environment))
+    threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
+    note(progress, {"pid": os.getpid()})
+    from descent import environment
+
+    with environment.silenced():
+        import keras  # noqa: F401  (the seconds that all jobs share)
+        import tensorflow  # noqa: F401
+
+        from descent import session  # noqa: F401
+
+
+def _leave_with(launcher: int) -> None:
+    """Ends this process when its launcher has: a checkpoint first, if a run is under way."""
+    while os.getppid() == launcher:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(ORPHAN_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def note(progress: Path, content: Record | dict[str, int]) -> None:
+    """Says how far this worker is; the launcher never sees half of it."""
+    temporary = progress.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content), encoding="utf-8")
+    temporary.replace(progress)
+
+
+def run(job: Job, progress: Path) -> Outcome:
+    """Runs, or continues, a job in its folder; whatever goes wrong is its outcome."""
+    try:
+        with logged(job.folder):
+            outcome = _caught(job, watcher(job, progress))
+    except UserError as error:  # the folder is another's
+        outcome = Outcome("failed", str(error))
+    _clear()
+    return outcome._replace(memory_mb=memory_mb())
+
+
+def run_here(job: Job) -> Outcome:
+    """As `run`, in this process and on its terminal."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    return _caught(job, job.pruning.watch() if job.pruning else lambda _: "")
+
+
+def _caught(job: Job, watch: Watch) -> Outcome:
+    try:
+        return _run(job, watch)
+    except UserError as error:
+        message = str(error)
+    except SystemExit as error:
+        message = f"the run left with exit code {error.code}"
+    except Exception as error:
+        traceback.print_exc()
+        first = (str(error).strip().splitlines() or [""])[0]
+        message = f"{type(error).__name__}: {first}"[:300]
+    print(f"failed: {message}", flush=True)
+    return Outcome("failed", message)
+
+
+def _run(job: Job, watch: Watch) -> Outcome:
+    from omegaconf import OmegaConf
+
+    from descent.config import to_experiment
+
+    experiment = to_experiment(OmegaConf.create(job.config))
+    with watching(watch):
+        result = experiment.run(job.folder, overrides=list(job.overrides), mismatch=job.config["resume_mismatch"])
+    status = result.summary["status"]
+    if status == "completed":
+        return finished(job)
+    if status == "halted":
+        return Outcome("halted", "at a number that was not finite")
+    return Outcome("stopped") if status == "interrupted" else Outcome("failed", result.summary["reason"])
+
+
+def watcher(job: Job, progress: Path) -> Watch:
+    """Notes progress, at most five times a second, and asks the study whether to go on."""
+    shown, value = 0.0, float("nan")
+    prune = job.pruning.watch() if job.pruning else None
+
+    def watch(record: Record) -> str:
+        nonlocal shown, value
+        value = record.get(job.monitor, value)
+        if time.monotonic() - shown > SHOWN_SECONDS:
+            shown = time.monotonic()
+            note(progress, {"pid": os.getpid(), "job": job.number, "step": record["step"], "value": value})
+        return prune(record) if prune else ""
+
+    return watch
+
+
+@contextlib.contextmanager
+def logged(folder: Path) -> Iterator[None]:
+    """Sends all that is written inside to the job's log, and keeps other processes' jobs out of the folder.
+
+    Raises:
+        UserError: another process stays in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = os.dup(1), os.dup(2)
+    with (folder / LOG).open("a", encoding="utf-8") as log:
+        _lock(log.fileno(), folder)
+        try:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, handle in enumerate(kept, start=1):
+                os.dup2(handle, number)
+                os.close(handle)
+
+
+def _lock(handle: int, folder: Path) -> None:
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > until:
+                raise UserError(f"{folder}: another process is running in it") from error
+            time.sleep(0.2)
+        except OSError:  # a file system without locks
+            return None
+
+
+def _clear() -> None:
+    """Frees what the last run left: its variables, and the graphs that hold them."""
+    import keras
+
+    keras.backend.clear_session()
+    gc.collect()
+
+
+def memory_mb() -> int:
+    """Memory of this process that is in RAM now; where the system does not say, the most there ever was."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return pages * os.sysconf("SC_PAGE_SIZE") // 2**20

@@ -1,0 +1,154 @@
+"""The pool: what befalls one job ends only that job, and an interrupted sweep goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from descent.config import PROJECT
+
+ROOT = Path(__file__).resolve().parents[1]
+FAULTS = """
+import os, time
+from descent import part
+from descent.types import Verdict
+
+@part
+class Fault:
+    kind: str = "none"
+
+    def __call__(self, memory, record):
+        if self.kind == "raises":
+            raise ValueError("out of luck\\nand more")
+        if self.kind == "dies":
+            os.kill(os.getpid(), 9)
+        if self.kind == "leaves":
+            os._exit(7)
+        if self.kind == "hangs":
+            time.sleep(600)
+        return Verdict(memory)
+"""
+
+
+@pytest.fixture
+def name() -> Iterator[str]:
+    """Of runs whose folder goes away with the test."""
+    name = f"test{time.time_ns()}"
+    yield name
+    shutil.rmtree(PROJECT / "outputs" / name, ignore_errors=True)
+
+
+@pytest.fixture
+def faulty(tmp_path: Path) -> dict[str, str]:
+    """An environment with a callback that misbehaves."""
+    (tmp_path / "faults.py").write_text(FAULTS)
+    return {**os.environ, "PYTHONPATH": str(tmp_path), "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
+def command(name: str, *words: str) -> list[str]:
+    fixed = ["debug=fast", "trainer.threads=1", "logger.tensorboard=null", f"name={name}"]
+    return [sys.executable, str(ROOT / "train.py"), "-m", *fixed, *words]
+
+
+def sweep(name: str, *words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(name, *words), env=env, capture_output=True, text=True, timeout=500)
+
+
+def folders(name: str) -> dict[str, Path]:
+    """The job folders by the value that differs."""
+    found = [path for path in (PROJECT / "outputs" / name).glob("sweep-*/*") if path.is_dir()]
+    return {re.sub(r"-[0-9a-f]{12}$", "", path.name): path for path in found}
+
+
+def status(folder: Path) -> str:
+    return json.loads((folder / "summary.json").read_text())["status"]
+
+
+@pytest.mark.slow
+def test_a_fault_ends_only_its_own_job(name: str, faulty: dict[str, str]):
+    words = [
+        "+callback.fault._target_=faults.Fault",
+        "+callback.fault.kind=raises,dies,leaves,hangs,none",
+        "hydra.launcher.time_limit=45",
+        "hydra.launcher.workers=2",
+    ]
+    done = sweep(name, *words, env=faulty)
+    assert done.returncode == 1, done.stdout + done.stderr
+    for told in (
+        "ValueError: out of luck",
+        "killed by SIGKILL, twice (out of memory?)",
+        "ended by itself, with exit code 7",
+        "over its limit of 45 s (hydra.launcher.time_limit)",
+    ):
+        assert told in done.stdout
+    (good,) = [path for key, path in folders(name).items() if "kind=none" in key]
+    assert status(good) == "completed"
+    # The same command again tries none of them again, and says so.
+    again = sweep(name, *words, env=faulty)
+    assert again.returncode == 1
+    assert "5 jobs, 4 failed before, 1 done before" in again.stdout
+    # Asked to, it does: what is well by now is done.
+    (Path(faulty["PYTHONPATH"]) / "faults.py").write_text(FAULTS.replace("if self.kind", "if False and self.kind"))
+    mended = sweep(name, *words, "retry=true", env=faulty)
+    assert mended.returncode == 0, mended.stdout + mended.stderr
+    assert all(status(path) == "completed" for path in folders(name).values())
+    assert len(folders(name)) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_sweep_goes_on_where_it_was(name: str, number: int):
+    words = ["seed=0,1", "data.samples=65536", "trainer.steps=200000", "trainer.eval_every=100st"]
+    running = subprocess.Popen(command(name, *words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    until = time.monotonic() + 200
+    while not list((PROJECT / "outputs" / name).glob("sweep-*/*/timing.jsonl")) and time.monotonic() < until:
+        time.sleep(0.2)
+    running.send_signal(number)
+    out, _ = running.communicate(timeout=120)
+    assert running.returncode == 130, out
+    assert "the same command goes on from here" in out
+    begun = [path for path in folders(name).values() if (path / "config.yaml").exists()]
+    assert begun
+    assert all(status(path) == "interrupted" for path in begun)
+    assert all(list((path / "checkpoints").glob("step-*")) for path in begun)
+
+
+@pytest.mark.slow
+def test_more_values_are_added_and_the_old_are_kept(name: str):
+    assert sweep(name, "seed=0,1").returncode == 0
+    before = {path: (path / "done.json").stat().st_mtime_ns for path in folders(name).values()}
+    done = sweep(name, "seed=range(0,3)")
+    assert done.returncode == 0
+    assert "3 jobs, 2 done before" in done.stdout
+    assert len(folders(name)) == 3
+    assert all((path / "done.json").stat().st_mtime_ns == when for path, when in before.items())
+
+
+@pytest.mark.slow
+def test_the_pool_gives_the_bytes_of_a_process_of_its_own_and_of_the_basic_launcher(name: str, tmp_path: Path):
+    words = ["seed=0,1,2", "model=cnn", "augmentation=mixup_cutmix", "averaging=ema"]
+    logs = []
+    for i, launcher in enumerate(["pool", "pool", "basic"]):
+        own = f"{name}-{i}"
+        more = [f"hydra/launcher={launcher}", *([f"hydra.launcher.workers={i + 1}"] if launcher == "pool" else [])]
+        try:
+            done = sweep(own, *words, *more)
+            assert done.returncode == 0, done.stdout + done.stderr
+            logs.append(sorted((p / "metrics.jsonl").read_bytes() for p in folders(own).values()))
+        finally:
+            shutil.rmtree(PROJECT / "outputs" / own, ignore_errors=True)
+    single = [*command(name, "seed=2", *words[1:], f"hydra.run.dir={tmp_path / 'run'}")]
+    single.remove("-m")
+    subprocess.run(single, check=True, capture_output=True, timeout=300)
+    assert logs[0] == logs[1] == logs[2]
+    assert (tmp_path / "run/metrics.jsonl").read_bytes() in logs[0]
