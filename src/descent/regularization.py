@@ -28,6 +28,8 @@ class Regularization:
         dropout: share of a dense layer's units silenced (Srivastava et al. 2014), the rest scaled up;
             a number, or a list with one rate for each layer that has dropout.
         spatial_dropout: share of a convolution's feature maps silenced whole (Tompson et al. 2015); likewise.
+        recurrent_dropout: share of a recurrent layer's state silenced, the same units at all steps of a text (Gal &
+            Ghahramani 2016); likewise.
         stochastic_depth: chance that the last residual branch is skipped for a sample; it grows linearly from
             the first branch to the last (Huang et al. 2016, section 3, "linear decay").
         max_norm: bound on the norm of each unit's incoming weights, held after every update (Srivastava et al.
@@ -42,6 +44,7 @@ class Regularization:
     l2: NonNegative = 0.0
     dropout: Rates = 0.0
     spatial_dropout: Rates = 0.0
+    recurrent_dropout: Rates = 0.0
     stochastic_depth: ProperFraction = 0.0
     max_norm: NonNegative = 0.0
     gradient_noise: NonNegative = 0.0
@@ -49,7 +52,7 @@ class Regularization:
     label_smoothing: ProperFraction = 0.0
 
     def rates(self, name: str, count: int) -> list[float]:
-        """The rate of each of a model's `count` layers that take `name`: one of the three fields above.
+        """The rate of each of a model's `count` layers that take `name`: one of the four fields above.
 
         Raises:
             UserError: a list has another number of rates than the model has such layers.

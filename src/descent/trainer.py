@@ -122,7 +122,7 @@ class Trainer:
         return CALL_SECONDS if jit and self.steps_per_call == "auto" else math.inf
 
     def jits(self, model: keras.Model) -> bool:
-        """XLA wins on small dense work and loses on CPU convolutions."""
+        """XLA wins on small dense work and loses on CPU convolutions and on loops over time."""
         if self.jit != "auto":
             return self.jit
         gpu = bool(tf.config.list_physical_devices("GPU"))
@@ -130,7 +130,8 @@ class Trainer:
 
 
 def _convolves(layer: keras.Layer) -> bool:
-    return "Conv" in type(layer).__name__ or any(_convolves(inner) for inner in getattr(layer, "layers", ()))
+    name = type(layer).__name__
+    return "Conv" in name or name in ("LSTM", "GRU") or any(_convolves(inner) for inner in getattr(layer, "layers", ()))
 
 
 def boundaries(every: float, total: int) -> list[int]:

@@ -2,9 +2,13 @@
 
 from descent.data.arrays import Arrays, Digits, Synthetic
 from descent.data.csv_table import CsvTable
+from descent.data.csv_text import CsvText
+from descent.data.definitions import WordNet
+from descent.data.docstrings import Docstrings
 from descent.data.fitted import Fitted
 from descent.data.image_folder import ImageFolder
 from descent.data.images import Cifar10, Cifar100, FashionMnist, Mnist
+from descent.data.imdb import Imdb
 from descent.data.linear import Linear
 from descent.data.tables import BreastCancer, CaliforniaHousing, Diabetes, Wine
 from descent.data.tfds import Tfds
@@ -16,14 +20,18 @@ __all__ = [
     "Cifar10",
     "Cifar100",
     "CsvTable",
+    "CsvText",
     "Diabetes",
     "Digits",
+    "Docstrings",
     "FashionMnist",
     "Fitted",
     "ImageFolder",
+    "Imdb",
     "Linear",
     "Mnist",
     "Synthetic",
     "Tfds",
     "Wine",
+    "WordNet",
 ]

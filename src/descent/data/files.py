@@ -111,14 +111,14 @@ def batches(train: tuple[str, ...], test: str, labels: str, inside: str = "") ->
 def _batch(path: Path, labels: str) -> Pair:
     try:
         with path.open("rb") as file:
-            content = {key.decode(): value for key, value in _ArraysOnly(file, encoding="bytes").load().items()}
+            content = {key.decode(): value for key, value in ArraysOnly(file, encoding="bytes").load().items()}
         images = content["data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         return _pair(np.ascontiguousarray(images), content[labels])
     except (pickle.UnpicklingError, OSError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(f"data: {path} is not a readable CIFAR batch ({error})") from error
 
 
-class _ArraysOnly(pickle.Unpickler):
+class ArraysOnly(pickle.Unpickler):
     """A pickle can run anything when it is read: this one makes arrays, and refuses all else."""
 
     allowed = frozenset(

@@ -100,15 +100,25 @@ class MaskedMax(MaskedMean):
 
 
 @keras.saving.register_keras_serializable("descent")
-class Masked(keras.layers.Layer):
-    """Zeros in place of padding: [b t w] and mask [b t] to [b t w]."""
+class Token(keras.layers.Layer):
+    """Puts a learned vector before the words, whose features stand for the text: [b t w] and mask, both one longer."""
 
-    def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
+    def build(self, input_shape: Sequence[Any]) -> None:
+        start = keras.initializers.TruncatedNormal(stddev=0.02)
+        self.first = self.add_weight(shape=[1, 1, input_shape[0][2]], initializer=start, name="token")
+
+    def call(self, inputs: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         x, mask = inputs
-        return x * mask[..., None]
+        first = tf.tile(tf.cast(self.first, x.dtype), [tf.shape(x)[0], 1, 1])
+        return tf.concat([first, x], axis=1), tf.concat([tf.ones_like(mask[:, :1]), mask], axis=1)
 
-    def compute_output_shape(self, input_shape: Sequence[Any]) -> Sequence[Any]:
-        return input_shape[0]
+    def compute_output_shape(self, input_shape: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
+        (batch, length, width), _ = input_shape
+        return (batch, length + 1, width), (batch, length + 1)
+
+    def compute_output_spec(self, inputs: Any) -> Any:
+        shapes = self.compute_output_shape([x.shape for x in inputs])
+        return tuple(keras.KerasTensor(shape, self.compute_dtype) for shape in shapes)
 
 
 @keras.saving.register_keras_serializable("descent")

@@ -1,0 +1,100 @@
+"""Recurrent networks for text."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from etils import epy
+
+from descent.model.base import finish, start
+from descent.types import Count, Flag, Regularization, Spec, part
+
+with epy.lazy_imports():
+    import keras
+
+
+@part
+class Recurrent:
+    """Embeddings, recurrent layers, the last state, the head; padding changes nothing.
+
+    Dropout has `layers + 1` rates: of the inputs of each layer, and before the head; recurrent dropout has one for
+    each layer, which both of its directions share.
+
+    Attributes:
+        embedding: width of a word's vector.
+        width: units of a layer, in each direction.
+        layers: how many, one on the other.
+        bidirectional: read forwards and backwards, side by side (Graves & Schmidhuber 2005).
+    """
+
+    kinds: ClassVar[tuple[str, ...]] = ("text",)
+
+    embedding: Count = 128
+    width: Count = 128
+    layers: Count = 1
+    bidirectional: Flag = False
+
+    def build(self, spec: Spec, regularization: Regularization) -> keras.Model:
+        from descent.model.layers import Dropout
+        from descent.model.text_layers import Words
+
+        inputs, ids = start(spec)
+        x, mask = Words(spec.vocabulary, self.embedding, deviation=0.05, name="words")(ids)
+        *rates, last = regularization.rates("dropout", self.layers + 1)
+        inside = regularization.rates("recurrent_dropout", self.layers)
+        for i, (rate, recurrent) in enumerate(zip(rates, inside, strict=True)):
+            x = Dropout(rate, name=f"dropout_{i}")(x)
+            x = self._layer(x, mask, recurrent, i)
+        return finish(inputs, Dropout(last, name="dropout")(x), spec, name=type(self).__name__.lower())
+
+    def _layer(self, x: keras.KerasTensor, mask: keras.KerasTensor, rate: float, i: int) -> keras.KerasTensor:
+        """One layer, in one direction or in both; the last gives its last state alone."""
+        directions = ("forwards", "backwards") if self.bidirectional else ("forwards",)
+        outputs = [
+            self.layer()(
+                self.width,
+                sequences=i < self.layers - 1,
+                backwards=direction == "backwards",
+                recurrent_dropout=rate,
+                name=f"layer_{i}_{direction}",
+            )([x, mask])
+            for direction in directions
+        ]
+        return outputs[0] if len(outputs) == 1 else keras.layers.Concatenate(name=f"layer_{i}")(outputs)
+
+    def layer(self) -> Any:
+        raise NotImplementedError
+
+
+@part
+class Lstm(Recurrent):
+    """Long short-term memory (Hochreiter & Schmidhuber 1997).
+
+    Attributes:
+        embedding: width of a word's vector.
+        width: units of a layer, in each direction.
+        layers: how many, one on the other.
+        bidirectional: read forwards and backwards, side by side (Graves & Schmidhuber 2005).
+    """
+
+    def layer(self) -> Any:
+        from descent.model.recurrent_layers import LSTM
+
+        return LSTM
+
+
+@part
+class Gru(Recurrent):
+    """Gated recurrent units (Cho et al. 2014).
+
+    Attributes:
+        embedding: width of a word's vector.
+        width: units of a layer, in each direction.
+        layers: how many, one on the other.
+        bidirectional: read forwards and backwards, side by side (Graves & Schmidhuber 2005).
+    """
+
+    def layer(self) -> Any:
+        from descent.model.recurrent_layers import GRU
+
+        return GRU
