@@ -16,14 +16,15 @@ FILES = ("data.adj", "data.adv", "data.noun", "data.verb")
 HOW = "`apt install wordnet-base`, NLTK's corpus unpacked (nltk_data/corpora/wordnet), or a folder of its data.* files"
 
 # The lexicographer files by number (`man 5 lexnames`).
-CATEGORIES = tuple(
-    """adj.all adj.pert adv.all noun.Tops noun.act noun.animal noun.artifact noun.attribute noun.body noun.cognition
-    noun.communication noun.event noun.feeling noun.food noun.group noun.location noun.motive noun.object noun.person
-    noun.phenomenon noun.plant noun.possession noun.process noun.quantity noun.relation noun.shape noun.state
-    noun.substance noun.time verb.body verb.change verb.cognition verb.communication verb.competition
-    verb.consumption verb.contact verb.creation verb.emotion verb.motion verb.perception verb.possession verb.social
-    verb.stative verb.weather adj.ppl""".split()
-)
+_CATEGORIES = """
+adj.all adj.pert adv.all noun.Tops noun.act noun.animal noun.artifact noun.attribute noun.body noun.cognition
+noun.communication noun.event noun.feeling noun.food noun.group noun.location noun.motive noun.object noun.person
+noun.phenomenon noun.plant noun.possession noun.process noun.quantity noun.relation noun.shape noun.state
+noun.substance noun.time verb.body verb.change verb.cognition verb.communication verb.competition verb.consumption
+verb.contact verb.creation verb.emotion verb.motion verb.perception verb.possession verb.social verb.stative
+verb.weather adj.ppl
+"""
+CATEGORIES = tuple(_CATEGORIES.split())
 
 
 class Synset(NamedTuple):

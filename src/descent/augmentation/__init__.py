@@ -7,6 +7,7 @@ from descent.augmentation.erasing import Cutout, RandomErasing
 from descent.augmentation.image import FlipCrop, NoSampleAugmentation
 from descent.augmentation.mixing import Mixing, NoMixing
 from descent.augmentation.standard import Standard
+from descent.augmentation.text import TextEda
 
 __all__ = [
     "NoSampleAugmentation",
@@ -18,6 +19,7 @@ __all__ = [
     "RandAugment",
     "TrivialAugment",
     "Chain",
+    "TextEda",
     "NoMixing",
     "Mixing",
 ]

@@ -145,9 +145,7 @@ class CsvText(Text):
         places = []
         for option, column in (("text_column", self.text_column), ("label_column", self.label_column)):
             if column not in header:
-                raise UserError(
-                    f"data.{option}={column}: {file} has no such column; it has {few(header, 8) or 'none'}"
-                )
+                raise UserError(f"data.{option}={column}: {file} has no such column; it has {few(header, 8) or 'none'}")
             places.append(header.index(column))
         for number, cells in enumerate(reader, 2):
             if not cells:

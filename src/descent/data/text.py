@@ -221,7 +221,9 @@ def _stored(name: str, fit: Fit) -> Fit:
     with contextlib.suppress(OSError):
         _place().mkdir(parents=True, exist_ok=True)
         arrays = _place() / f"text-{name}.npz"
-        columns = {f"{split}_{kind}": x for split, pair in fit.arrays.items() for kind, x in zip("xy", pair, strict=True)}
+        columns = {
+            f"{split}_{kind}": x for split, pair in fit.arrays.items() for kind, x in zip("xy", pair, strict=True)
+        }
         with tempfile.NamedTemporaryFile(dir=_place(), suffix=".tmp", delete=False) as file:
             np.savez_compressed(file, **columns)  # type: ignore[arg-type]
         os.replace(file.name, arrays)

@@ -141,7 +141,7 @@ def backward(
 def through_time(
     cell: Cell, x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, mask: tf.Tensor, keep: tf.Tensor
 ) -> tf.Tensor:
-    """h after every step [t b u], from the inputs' products x [t b k u], kernel [u k u], bias [k u], mask [t b 1].
+    """H after every step [t b u], from the inputs' products x [t b k u], kernel [u k u], bias [k u], mask [t b 1].
 
     The gradients of kernel and bias are one product and one sum over all steps, not a sum of one a step.
     """
@@ -186,7 +186,7 @@ class Recurrent(keras.layers.Layer):
         super().__init__(**kwargs)
         self.units, self.sequences, self.backwards = units, sequences, backwards
         self.recurrent_dropout = recurrent_dropout
-        self.dropout = Dropout(recurrent_dropout, name=f"{self.name}_recurrent")
+        self.dropout = Dropout(recurrent_dropout, dtype=self.dtype_policy, name=f"{self.name}_recurrent")
 
     def build(self, input_shape: Sequence[Any]) -> None:
         width, columns = input_shape[0][-1], self.cell.parts * self.units

@@ -14,8 +14,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from descent.model.layers import Dropout
-
 _mixture: ContextVar[Any] = ContextVar("mixture", default=())
 
 
@@ -141,19 +139,17 @@ class MaskedAttention(keras.layers.Layer):
     """`softmax(q k^T / sqrt(d)) v` of several heads (Vaswani et al. 2017, section 3.2); padding is not attended to.
 
     Takes queries, keys and values beside one another [b t 3w] and a mask [b t], gives [b t w]; the softmax is in
-    float32, and an attention dropout acts on its weights.
+    float32.
 
     Args:
         heads: how many; each works on `w / heads` channels.
-        rate: of dropout on the weights.
     """
 
-    def __init__(self, heads: int, *, rate: float = 0.0, **kwargs: Any) -> None:
+    def __init__(self, heads: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.heads, self.rate = heads, rate
-        self.dropout = Dropout(rate, name=f"{self.name}_weights")
+        self.heads = heads
 
-    def call(self, inputs: Sequence[tf.Tensor], training: bool = False) -> tf.Tensor:
+    def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
         qkv, mask = inputs
         length, width = qkv.shape[1], qkv.shape[2] // 3
         parts = tf.reshape(qkv, [-1, length, 3, self.heads, width // self.heads])
@@ -162,7 +158,6 @@ class MaskedAttention(keras.layers.Layer):
         # Far below any score, yet finite: a text without words attends evenly rather than giving NaN.
         away = (1 - tf.cast(mask, tf.float32))[:, None, None] * -1e9
         weights = tf.cast(tf.nn.softmax(tf.cast(scores, tf.float32) + away), qkv.dtype)
-        weights = self.dropout(weights, training=training)
         mixed = tf.transpose(tf.matmul(weights, values), [0, 2, 1, 3])
         return tf.reshape(mixed, [-1, length, width])
 
@@ -170,4 +165,4 @@ class MaskedAttention(keras.layers.Layer):
         return (*input_shape[0][:2], input_shape[0][2] // 3)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "heads": self.heads, "rate": self.rate}
+        return {**super().get_config(), "heads": self.heads}

@@ -55,7 +55,9 @@ class Transformer:
         x, mask = self._words(ids, spec.vocabulary)
         x = Dropout(first, name="dropout_words")(x)
         for i, (rate, skip) in enumerate(zip(inside, skips, strict=True)):
-            x = self._add(x, self._attention(layer_norm(x, f"block_{i}_attention"), mask, i), skip, f"block_{i}_attention")
+            x = self._add(
+                x, self._attention(layer_norm(x, f"block_{i}_attention"), mask, i), skip, f"block_{i}_attention"
+            )
             x = self._add(x, self._mlp(layer_norm(x, f"block_{i}_mlp"), rate, i), skip, f"block_{i}_mlp")
         x = layer_norm(x, "last")
         x = FirstToken(name="pool")(x) if self.pool == "first" else MaskedMean(name="pool")([x, mask])
