@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+DEBIAN = Path("/usr/share/wordnet")
 FILES = ("data.adj", "data.adv", "data.noun", "data.verb")
 HOW = "`apt install wordnet-base`, NLTK's corpus unpacked (nltk_data/corpora/wordnet), or a folder of its data.* files"
 
@@ -40,7 +41,7 @@ def find(path: str | None = None) -> Path | None:
     home = Path(os.path.expanduser("~"))
     given = [Path(place) for place in os.environ.get("NLTK_DATA", "").split(os.pathsep) if place]
     roots = [*given, home / "nltk_data", *(Path(p) / "nltk_data" for p in ("/usr/share", "/usr/local/share"))]
-    places = [Path("/usr/share/wordnet"), *(root / "corpora/wordnet" for root in roots)]
+    places = [DEBIAN, *(root / "corpora/wordnet" for root in roots)]
     tried = [Path(path).expanduser()] if path is not None else places
     return next((place for place in tried if all((place / name).is_file() for name in FILES)), None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import sys
 from collections.abc import Iterator
@@ -75,7 +76,7 @@ class CsvText(Text):
         for key, file in self.files.values():
             if not file.is_file():
                 raise UserError(f"data.{key}={getattr(self, key)}: there is no such file")
-            facts.append([key, str(file), file.stat().st_size, file.stat().st_mtime_ns])
+            facts.append([key, hashlib.blake2b(self._raw(key, file)).hexdigest()])
         return [facts, self.text_column, self.label_column, self.encoding, self.max_bad]
 
     def read(self) -> Corpus:
@@ -126,10 +127,7 @@ class CsvText(Text):
 
     def _content(self, key: str, file: Path) -> list[str]:
         """The file's lines with their ends."""
-        try:
-            raw = file.read_bytes()
-        except OSError as error:
-            raise UserError(f"data.{key}={file}: cannot be read ({error.strerror})") from error
+        raw = self._raw(key, file)
         try:
             return raw.decode(self.encoding).removeprefix("\ufeff").splitlines(keepends=True)
         except UnicodeError as error:
@@ -137,6 +135,12 @@ class CsvText(Text):
             raise UserError(
                 f"data.{key}={file}, row {place}: not {self.encoding}; say which it is, as in data.encoding=latin-1"
             ) from error
+
+    def _raw(self, key: str, file: Path) -> bytes:
+        try:
+            return file.read_bytes()
+        except OSError as error:
+            raise UserError(f"data.{key}={file}: cannot be read ({error.strerror})") from error
 
     def _table_rows(self, key: str, file: Path, content: list[str], delimiter: str) -> Iterator[Row]:
         csv.field_size_limit(sys.maxsize)
