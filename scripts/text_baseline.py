@@ -7,6 +7,8 @@ Prints the share of the largest class, and the accuracy, on the test split.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from descent import UserError, compose
@@ -35,7 +37,7 @@ def accuracies(source: Text) -> dict[str, float]:
 
 def _terms(text: str) -> list[str]:
     single = words(text)
-    return [*single, *(f"{a} {b}" for a, b in zip(single, single[1:], strict=False))]
+    return [*single, *(f"{a} {b}" for a, b in itertools.pairwise(single))]
 
 
 def main() -> None:

@@ -16,14 +16,18 @@ def wordnet_folder(place: Path, synsets: Mapping[str, Sequence[tuple[str, str]]]
         for i, (words, definition) in enumerate(synsets.get(kind, [])):
             every = words.split()
             fields = " ".join(f"{word} {n:x}" for n, word in enumerate(every))
-            lines.append(f"{i:08d} {category:02d} {kind[0]} {len(every):02x} {fields} 000 | {definition}; \"an example\"  ")
+            lines.append(
+                f'{i:08d} {category:02d} {kind[0]} {len(every):02x} {fields} 000 | {definition}; "an example"  '
+            )
         (place / f"data.{kind}").write_text("\n".join(lines) + "\n")
     return str(place)
 
 
 def small_wordnet(place: Path, each: int = 60) -> str:
     """Four categories of `each` definitions that tell them apart."""
-    made = {kind: [(f"word{i}", f"{kind} meaning number {kind}{i % 7} of {i}") for i in range(each)] for kind in CATEGORY}
+    made = {
+        kind: [(f"word{i}", f"{kind} meaning number {kind}{i % 7} of {i}") for i in range(each)] for kind in CATEGORY
+    }
     return wordnet_folder(place, made)
 
 

@@ -17,6 +17,7 @@ import yaml
 from hydra.utils import get_class
 from PIL import Image
 
+import samples
 from descent import Experiment, compose
 from descent.experiment import Augmentation
 
@@ -31,15 +32,19 @@ OPTIONS = {
         "cifar10",
         "cifar100",
         "csv_table",
+        "csv_text",
         "diabetes",
         "digits",
+        "docstrings",
         "fashion_mnist",
         "image_folder",
+        "imdb",
         "linear",
         "mnist",
         "synthetic",
         "tfds",
         "wine",
+        "wordnet",
     ],
     "augmentation": [
         "cutmix",
@@ -53,6 +58,7 @@ OPTIONS = {
         "random_resized_crop",
         "standard",
         "strong",
+        "text_eda",
         "trivial_augment",
     ],
     "augmentation/sample": [
@@ -64,17 +70,23 @@ OPTIONS = {
         "random_resized_crop",
         "standard",
         "strong",
+        "text_eda",
         "trivial_augment",
     ],
     "augmentation/batch": ["cutmix", "mixup", "mixup_cutmix", "none"],
     "model": [
+        "bag_of_embeddings",
         "cnn",
         "convnext_tiny",
+        "gru",
         "keras_application",
+        "lstm",
         "mlp",
         "resnet18",
         "resnet20",
         "resnet50",
+        "text_cnn",
+        "transformer",
         "vit_tiny",
         "wide_resnet",
     ],
@@ -154,10 +166,16 @@ ALL = [(group, option) for group, options in OPTIONS.items() for option in optio
 REAL = ("loss=mse", "regularization=none")
 NEEDED = {"linear": REAL, "diabetes": REAL, "california_housing": REAL}
 TABLES = {*NEEDED, "breast_cancer", "csv_table", "wine"}
-# What only images can be given to, by design; each refusal names the reason.
+TEXTS = {"csv_text", "docstrings", "imdb", "wordnet"}
+# What only texts, or only images, can be given to, by design; each refusal names the reason.
+FOR_TEXTS = {
+    "model": {"bag_of_embeddings", "gru", "lstm", "text_cnn", "transformer"},
+    "augmentation": {"text_eda"},
+    "augmentation/sample": {"text_eda"},
+}
 FOR_IMAGES = {
-    "model": set(OPTIONS["model"]) - {"mlp"},
-    "augmentation/sample": set(OPTIONS["augmentation/sample"]) - {"none"},
+    "model": set(OPTIONS["model"]) - FOR_TEXTS["model"] - {"mlp"},
+    "augmentation/sample": set(OPTIONS["augmentation/sample"]) - {"none", "text_eda"},
     "augmentation/batch": {"cutmix", "mixup_cutmix"},
 }
 FOR_CLASSES = {
@@ -175,10 +193,26 @@ def words(group: str, option: str) -> str:
 
 @cache
 def composed(group: str, option: str) -> Experiment:
-    return compose(words(group, option), *NEEDED.get(option, ()), *_places(option))
+    return compose(words(group, option), *NEEDED.get(option, ()), *_places(option), *_text(group, option))
+
+
+def _text(group: str, option: str) -> list[str]:
+    """What options for texts need beside them: texts, a model for them, a WordNet."""
+    found = []
+    if option in FOR_TEXTS.get(group, ()):
+        found += ["data=csv_text", f"data.path={reviews()}"]
+    if (group == "data" and option in TEXTS) or option == "text_eda":
+        found += ["model=bag_of_embeddings"]
+    return [*found, f"augmentation.sample.wordnet={dictionary()}"] if option == "text_eda" else found
 
 
 def _places(option: str) -> list[str]:
+    if option == "docstrings":
+        return ["data.files=8", "data.largest=60"]
+    if option == "csv_text":
+        return [f"data.path={reviews()}"]
+    if option == "wordnet":
+        return [f"data.path={dictionary()}"]
     if option == "csv_table":
         return [f"data.path={spreadsheet()}", "data.target=label"]
     if option == "tfds":
@@ -220,6 +254,23 @@ def prepared() -> Path:
     return root
 
 
+def _folder() -> Path:
+    """One that is gone when the tests end."""
+    root = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    return root
+
+
+@cache
+def reviews() -> str:
+    return samples.text_file(_folder())
+
+
+@cache
+def dictionary() -> str:
+    return samples.small_wordnet(_folder())
+
+
 def field(group: str) -> str:
     return group.split("/")[0]
 
@@ -251,13 +302,31 @@ def test_an_option_file_shows_every_key_with_a_comment(group: str, option: str):
         assert key not in fields or "#" in line, line
 
 
+def kind_of(pair: tuple[tuple[str, str], ...]) -> str:
+    """Of the data that a pair is tried on: its own, or what its other options are for."""
+    for group, option in pair:
+        if group == "data":
+            return "text" if option in TEXTS else "tabular" if option in TABLES else "image"
+    return "text" if any(option in FOR_TEXTS.get(group, ()) for group, option in pair) else "image"
+
+
+def base_of(pair: tuple[tuple[str, str], ...]) -> Experiment:
+    """A run that each option of the pair is put into."""
+    given = [option for group, option in pair if group == "data" and option in {*TABLES, *TEXTS}]
+    return composed("data", given[0] if given else "csv_text" if kind_of(pair) == "text" else "digits")
+
+
 def refused(first: tuple[str, str], second: tuple[str, str]) -> str:
     """What a refusal of this pair says, or "" where it must validate."""
     (group, data), (h, b) = sorted((first, second), key=lambda pair: pair[0] != "data")
+    pair = (first, second)
+    kind = kind_of(pair)
+    if kind != "image" and any(b in FOR_IMAGES.get(h, ()) or (h, b, kind) == ("model", "mlp", "text") for h, b in pair):
+        return f"this is {kind}|this data is {kind}"
+    if kind != "text" and any(b in FOR_TEXTS.get(h, ()) for h, b in pair):
+        return f"is for text data, and this is {kind}"
     if group != "data":
         return ""
-    if data in TABLES and b in FOR_IMAGES.get(h, ()):
-        return "this is tabular|this data is tabular"
     if data in NEEDED and b in FOR_CLASSES.get(h, ()):
         return "real targets"
     return ""
@@ -268,8 +337,7 @@ def test_every_pair_of_options_of_different_groups_validates():
     for (g, a), (h, b) in itertools.combinations([pair for pair in ALL if pair[0] != "augmentation"], 2):
         if g == h:
             continue
-        real = [option for group, option in ((g, a), (h, b)) if group == "data" and option in NEEDED]
-        base = composed("data", real[0] if real else "digits")
+        base = base_of(((g, a), (h, b)))
         if reason := refused((g, a), (h, b)):
             with pytest.raises(ValueError, match=reason):
                 paired(base, (g, a), (h, b))

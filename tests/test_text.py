@@ -11,12 +11,12 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from samples import json_lines, small_wordnet, text_file, wordnet_folder
 
 from descent import UserError, vocabulary, wordnet
 from descent.data import CsvText, Docstrings, Imdb, WordNet
 from descent.data import docstrings as reading
 from descent.data import text as caching
+from samples import json_lines, small_wordnet, text_file, wordnet_folder
 
 TEXTS = [
     "The cat sat; the CAT ran!",
@@ -185,7 +185,9 @@ def test_a_bad_file_is_one_line(tmp_path, content, fields, said):
 def test_a_label_that_occurs_in_the_test_file_alone_is_named(tmp_path):
     path = written(tmp_path, f"text,label\n{GOOD}")
     test = written(tmp_path, "text,label\nsome words,a\nother words,z\n", "test.csv")
-    assert f"{test}, row 3, column label: z is no class of the training file (a, b)" in failing(path=path, test_path=test)
+    assert f"{test}, row 3, column label: z is no class of the training file (a, b)" in failing(
+        path=path, test_path=test
+    )
     good = written(tmp_path, "text,label\nsome words,a\nother words,b\n", "good.csv")
     assert CsvText(path=path, test_path=good).spec.sizes == {"train": 36, "validation": 4, "test": 2}
 
@@ -200,7 +202,7 @@ def test_missing_files_and_strange_endings(tmp_path):
 
 
 def test_other_formats_hold_the_same(tmp_path):
-    tsv = written(tmp_path, f"label\ttext\n" + "".join(f"{'ab'[i % 2]}\tword{i}, of it\n" for i in range(40)), "t.tsv")
+    tsv = written(tmp_path, "label\ttext\n" + "".join(f"{'ab'[i % 2]}\tword{i}, of it\n" for i in range(40)), "t.tsv")
     rows = [{"text": f"word{i}, of it", "label": "ab"[i % 2]} for i in range(40)]
     lines = written(tmp_path, json_lines(rows), "t.jsonl")
     latin = written(tmp_path, f"text,label\n{GOOD}".replace("it", "ït").encode("latin-1"), "l.csv")
@@ -317,7 +319,9 @@ def test_names_of_libraries_are_masked():
 
 def test_docstrings_are_read_without_importing(tmp_path):
     file = tmp_path / "module.py"
-    file.write_text('"""Module."""\nraise SystemExit\nclass A:\n    """Class."""\n    def f(self):\n        """Method."""\n')
+    file.write_text(
+        '"""Module."""\nraise SystemExit\nclass A:\n    """Class."""\n    def f(self):\n        """Method."""\n'
+    )
     assert reading.docstrings(str(file)) == ["Module ", "Class ", "Method "]
     file.write_text("def broken(:\n")
     assert reading.docstrings(str(file)) == []

@@ -1,4 +1,4 @@
-"""Text augmentation: laws of length, multiset, rate and table; padding and masked words untouched; same key, same text."""
+"""Text augmentation: laws of length, multiset, rate and table; padding and masked words stay; same key, same text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ LENGTH = 12
 def folder(tmp_path_factory) -> str:
     """A WordNet of three meanings: cat = feline, dog = hound, run = sprint = scat."""
     place = tmp_path_factory.mktemp("wordnet")
-    return wordnet_folder(place, {"noun": [("cat feline the", "x"), ("dog hound big_dog", "y")], "verb": [("run sprint scat", "z")]})
+    return wordnet_folder(
+        place, {"noun": [("cat feline the", "x"), ("dog hound big_dog", "y")], "verb": [("run sprint scat", "z")]}
+    )
 
 
 def ready(folder: str, **fields) -> Ready:

@@ -11,7 +11,7 @@ import numpy as np
 from etils import epy
 
 from descent import seeds, vocabulary, wordnet
-from descent.types import Flag, Fraction, Plan, Spec, part
+from descent.types import Flag, Fraction, Kind, Plan, Spec, part
 
 with epy.lazy_imports():
     import tensorflow as tf
@@ -45,11 +45,11 @@ class TextEda:
         insertion: share of the words that are inserted; 0 for none.
         swap: share of the words as pairs that change places; 0 for none.
         deletion: chance of each word to be deleted; 0 for none.
-        single: one operation for each text, drawn evenly from those that are on, as in the paper; or all, in this order.
+        single: one operation for each text, drawn evenly from those that are on, as in the paper; or all in turn.
         wordnet: folder of WordNet's data.* files; None: Debian's wordnet-base, then NLTK's corpus.
     """
 
-    kinds: ClassVar[tuple[str, ...]] = ("text",)
+    kinds: ClassVar[tuple[Kind, ...]] = ("text",)
 
     synonym: Fraction = 0.1
     insertion: Fraction = 0.1

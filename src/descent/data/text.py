@@ -210,7 +210,8 @@ def _cached(name: str) -> Fit | None:
         arrays = _place() / f"text-{name}.npz"
         if not zipfile.is_zipfile(arrays) or arrays.stat().st_size != facts.pop("bytes"):
             return None
-        return Fit(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}, arrays=arrays)
+        names = {name: tuple(facts[name]) for name in ("class_names", "words", "remarks")}
+        return Fit(sizes=facts["sizes"], digest=facts["digest"], arrays=arrays, **names)
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from etils import epy
 
 from descent.model.base import finish, start
-from descent.types import Count, Flag, Regularization, Spec, part
+from descent.types import Count, Flag, Kind, Regularization, Spec, part
 
 with epy.lazy_imports():
     import keras
@@ -27,7 +27,7 @@ class Recurrent:
         bidirectional: read forwards and backwards, side by side (Graves & Schmidhuber 2005).
     """
 
-    kinds: ClassVar[tuple[str, ...]] = ("text",)
+    kinds: ClassVar[tuple[Kind, ...]] = ("text",)
 
     embedding: Count = 128
     width: Count = 128

@@ -7,7 +7,7 @@ from typing import ClassVar
 from etils import epy
 
 from descent.model.base import Initializer, finish, kernels, start
-from descent.types import Count, Counts, Regularization, Spec, part
+from descent.types import Count, Counts, Kind, Regularization, Spec, part
 
 with epy.lazy_imports():
     import keras
@@ -26,7 +26,7 @@ class TextCnn:
         initializer: how kernels start.
     """
 
-    kinds: ClassVar[tuple[str, ...]] = ("text",)
+    kinds: ClassVar[tuple[Kind, ...]] = ("text",)
 
     embedding: Count = 128
     sizes: Counts = (3, 4, 5)
@@ -62,7 +62,7 @@ class BagOfEmbeddings:
         embedding: width of a word's vector.
     """
 
-    kinds: ClassVar[tuple[str, ...]] = ("text",)
+    kinds: ClassVar[tuple[Kind, ...]] = ("text",)
 
     embedding: Count = 128
 

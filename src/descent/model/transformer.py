@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from etils import epy
 
 from descent.model.base import Initializer, dense, finish, layer_norm, start
-from descent.types import Count, Regularization, Spec, part
+from descent.types import Count, Kind, Regularization, Spec, part
 
 with epy.lazy_imports():
     import keras
@@ -31,7 +31,7 @@ class Transformer:
         initializer: how kernels start.
     """
 
-    kinds: ClassVar[tuple[str, ...]] = ("text",)
+    kinds: ClassVar[tuple[Kind, ...]] = ("text",)
 
     width: Count = 64
     depth: Count = 2
