@@ -147,17 +147,11 @@ OPTIONS = {
 }
 # Overlays over the whole config: not parts of a run.
 OVERLAYS = {
-<<<<<<< HEAD
     "experiment": ["fashion_cnn", "optimizer_comparison", "recipe"],
-    "debug": ["fast", "overfit"],
-    "hydra/help": ["descent"],
-=======
-    "experiment": ["fashion_cnn", "recipe"],
     "debug": ["fast", "overfit"],
     "hydra/help": ["descent"],
     "hydra/launcher": ["pool"],
     "hydra/sweeper": ["grid"],
->>>>>>> 985a784 (Sweeps: a pool of warm workers, folders by identity, a live table, a ranking, a report)
 }
 ALL = [(group, option) for group, options in OPTIONS.items() for option in options]
 

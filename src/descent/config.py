@@ -132,14 +132,6 @@ def saved_overrides(overrides: list[str]) -> list[str]:
     return [word for word in overrides if re.split(r"[./=@]", word.lstrip("+~"))[0] not in FREE_ON_RESUME]
 
 
-def plain(config: DictConfig) -> dict[str, Any]:
-    """A composed config as plain data, resolved, without Hydra's own part: what makes the same run elsewhere."""
-    masked = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    made = OmegaConf.to_container(masked, resolve=True)
-    assert isinstance(made, dict)
-    return {str(key): value for key, value in made.items()}
-
-
 def planned(config: DictConfig, overrides: list[str], folder: str | Path) -> Experiment:
     """What is to be run in a folder: the composed config, or the saved one of the run that is continued.
 

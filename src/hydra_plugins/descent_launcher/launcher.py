@@ -6,13 +6,13 @@ import contextlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 # In the place of Hydra's own of that name, which would number the folders and start over.
 ConfigStore.instance().store(
@@ -75,7 +75,7 @@ class SweepLauncher(Launcher):
         Raises:
             SystemExit: they are wrong; one line has been printed.
         """
-        from descent.config import fail, plain, reworded, to_experiment
+        from descent.config import fail, reworded, to_experiment
         from descent.sweep import job
         from descent.types import UserError
 
@@ -92,7 +92,15 @@ class SweepLauncher(Launcher):
         given = [word for word in words if not word.startswith("retry=")]
         environment = {str(key): str(value) for key, value in config.hydra.job.env_set.items()}
         folder = job.folder(self.sweep, named, experiment)
-        return job.make(index + 1, given, plain(config), experiment, folder, environment)
+        return job.make(index + 1, given, _plain(config), experiment, folder, environment)
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    """A composed config as plain data, resolved, without Hydra's own part: what makes the same run elsewhere."""
+    masked = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    made = OmegaConf.to_container(masked, resolve=True)
+    assert isinstance(made, dict)
+    return {str(key): value for key, value in made.items()}
 
 
 def _returned(job: Job) -> JobReturn:
