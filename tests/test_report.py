@@ -45,3 +45,12 @@ def test_the_class_report_is_scikit_learns(tmp_path):
     expected = sklearn.metrics.precision_recall_fscore_support(targets, outputs.argmax(1), zero_division=0)
     for name, values in zip(("precision", "recall", "f1", "samples"), expected, strict=True):
         np.testing.assert_allclose([float(line[name]) for line in lines], values, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.figures
+def test_a_finished_run_on_real_targets_leaves_a_figure_of_its_predictions(folder):
+    compose(*QUICK, "data=linear", "loss=mse", "regularization=none").run(folder)
+    names = {path.stem for path in (folder / "plots").glob("*.png")}
+    assert names == {"learning_curves", "learning_rate", "predictions"}
+    assert (folder / "report.html").read_text().count("data:image/png") == len(names)

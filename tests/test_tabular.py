@@ -7,16 +7,20 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+import sklearn.metrics
 import tensorflow as tf
 
 from descent import UserError, compose
 from descent.augmentation import Mixing
+from descent.config import load_experiment, restore
 from descent.data import Linear
 from descent.gradient import Gradient
 from descent.loss import Huber, MeanSquaredError
 from descent.model import Mlp
 from descent.regularization import Regularization
+from descent.session import running
 from descent.types import Batch, Spec
+from test_resume import Killed, killing, same
 
 REAL = ("data=linear", "loss=mse", "regularization=none")
 
@@ -127,3 +131,37 @@ def test_what_a_table_cannot_be_given_is_refused_with_the_reason(words, message)
 
 def test_mixup_is_for_tables_of_real_targets_too():
     assert compose(*REAL, "augmentation/batch=mixup").augmentation.batch.mixup_alpha > 0
+
+
+TABLE = (
+    "data=diabetes", "loss=mse", "regularization=dropout", "augmentation/batch=mixup", "averaging=ema",
+    "trainer.eval_every=3st", "trainer.steps_per_call=4", "callback.checkpoint.every=4st", "trainer.log_every=1",
+)  # fmt: skip
+
+
+def test_a_killed_run_on_a_table_continues_bit_for_bit(quick, tmp_path, monkeypatch):
+    quick(*TABLE).run(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "train", killing(running.train, at=13))
+        with pytest.raises(Killed):
+            quick(*TABLE).run(tmp_path / "cut")
+    load_experiment(tmp_path / "cut").run(tmp_path / "cut")  # with the encoding that the run kept
+    same(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_equal_seeds_give_equal_bytes_on_a_table_whatever_the_steps_in_a_call(quick, tmp_path):
+    words = [word for word in TABLE if "steps_per_call" not in word]
+    logs = []
+    for steps in ("1", "7", "32"):
+        quick(*words, f"trainer.steps_per_call={steps}").run(tmp_path / steps)
+        logs.append((tmp_path / steps / "metrics.jsonl").read_bytes())
+    assert logs[0] == logs[1] == logs[2]
+
+
+def test_a_finished_run_is_read_back_with_outputs_in_the_targets_unit(quick, tmp_path):
+    result = quick(*TABLE).run(tmp_path / "run")
+    experiment, built, _ = restore(tmp_path / "run")
+    targets, outputs = built.evaluator.outputs("test", built.state.weights())
+    assert sklearn.metrics.mean_squared_error(targets, outputs) == pytest.approx(result.record["test/mse"], rel=1e-6)
+    deviation = experiment.data.spec.target_std
+    assert result.record["test/loss"] == pytest.approx(result.record["test/mse"] / deviation**2, rel=1e-4)

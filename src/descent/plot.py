@@ -264,6 +264,22 @@ def _grid(axis: Axes, pictures: np.ndarray, captions: Sequence[str], columns: in
     axis.set(xlim=(0, columns), ylim=(rows * tall, 0), aspect=height / width)
 
 
+@styled
+def predictions(targets: np.ndarray, outputs: np.ndarray, title: str) -> Figure:
+    """Real targets [m] against outputs [m], and how the errors are spread."""
+    made, axes = figure(1, 2, (7.2, 3.4))
+    left, right = axes[0]
+    left.scatter(targets, outputs, s=8, alpha=0.5, color=VALIDATION, lw=0)
+    ends = [min(targets.min(), outputs.min()), max(targets.max(), outputs.max())]
+    left.plot(ends, ends, color="black", lw=0.8, ls=":", label="as it should be")
+    left.set(xlabel="true", ylabel="predicted", title=title)
+    left.legend()
+    right.hist(outputs - targets, bins="auto", color=VALIDATION, alpha=0.7)
+    right.axvline(0, color="black", lw=0.8, ls=":")
+    right.set(xlabel="predicted less true", ylabel="samples", title="errors")
+    return made
+
+
 Band = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 

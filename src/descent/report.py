@@ -46,6 +46,10 @@ def draw(folder: RunFolder, pipeline: Pipeline, best_step: int, targets: np.ndar
         classes(folder.path / CLASSES, table, spec.class_names)
         probabilities = metric.softmax(outputs)
         plot.save(calibration(targets, probabilities, "test split"), folder.plots, "calibration")
+    else:
+        found = outputs[:, 0].astype(np.float64)
+        title = f"test split, R2 {metric.r2(targets, found - targets):.3f}"
+        plot.save(plot.predictions(targets, found, title), folder.plots, "predictions")
 
 
 def calibration(targets: np.ndarray, probabilities: np.ndarray, what: str) -> Figure:
