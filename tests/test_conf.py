@@ -154,8 +154,6 @@ OVERLAYS = {
     "hydra/sweeper": ["grid"],
 }
 ALL = [(group, option) for group, options in OPTIONS.items() for option in options]
-
-
 # What a real target needs.
 REAL = ("loss=mse", "regularization=none")
 NEEDED = {"linear": REAL, "diabetes": REAL, "california_housing": REAL}
