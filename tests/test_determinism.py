@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import tensorflow as tf
 
+from descent import UserError
 from descent.folder import read_rows
 from descent.session import build
 
+ROOT = Path(__file__).resolve().parents[1]
 MIXED = ("augmentation=mixup_cutmix", "regularization=dropout", "averaging=ema", "trainer.log_every=1")
 
 
@@ -57,3 +64,24 @@ def test_logging_more_changes_no_number(quick, tmp_path):
     quick("trainer.log_every=10").run(tmp_path / "seldom")
     often, seldom = (read_rows(tmp_path / name / "metrics.jsonl") for name in ("often", "seldom"))
     assert [row for row in often if row["step"] % 10 == 0] == seldom
+
+
+def test_a_process_that_computes_deterministically_stays_so(quick, folder):
+    with pytest.raises(UserError, match=r"trainer\.deterministic=false: this process already computes determ"):
+        quick("trainer.deterministic=false").run(folder)
+
+
+@pytest.mark.slow
+def test_kernels_may_depend_on_thread_timing_where_asked(tmp_path):
+    words = ["debug=fast", "trainer.deterministic=false", f"hydra.run.dir={tmp_path / 'run'}"]
+    subprocess.run([sys.executable, str(ROOT / "train.py"), *words], check=True, cwd=tmp_path, capture_output=True)
+    assert json.loads((tmp_path / "run/summary.json").read_text())["status"] == "completed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [4, 8])
+def test_strided_shortcuts_of_few_channels_train(width: int, tmp_path):
+    """In a process of its own: what went wrong here ended it (oneDNN, strided convolutions of 1x1)."""
+    words = ["debug=fast", "data.shape=[64,64,3]", "data.samples=64", "model=resnet20", f"model.width={width}"]
+    more = ["model.blocks=1", "trainer.steps=2", "trainer.jit=false", f"hydra.run.dir={tmp_path / 'run'}"]
+    subprocess.run([sys.executable, str(ROOT / "train.py"), *words, *more], check=True, cwd=tmp_path)

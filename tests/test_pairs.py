@@ -18,7 +18,7 @@ from descent import Experiment, compose
 from descent.data.images import KnownImages
 from descent.folder import read_rows
 from descent.trainer import Trainer
-from test_conf import ALL, OPTIONS, composed, paired, words
+from test_conf import ALL, OPTIONS, paired, words
 from test_options import SMALL
 
 Choice = tuple[str, str]

@@ -22,7 +22,6 @@ from descent.types import UserError
 with epy.lazy_imports():
     import keras
     import tensorflow as tf
-    from tensorflow.python.framework.config import is_op_determinism_enabled
 
 PACKAGES = ("descent", "tensorflow", "keras", "numpy", "hydra-core", "omegaconf")
 
@@ -49,7 +48,13 @@ def prepare(trainer: Trainer) -> None:
                 f"trainer.threads={cores}: TensorFlow already runs in this process with {running} threads, "
                 "and cannot change; use a process of its own"
             ) from error
-    if trainer.deterministic:
+    _choose_kernels(trainer.deterministic)
+
+
+def _choose_kernels(deterministic: bool) -> None:
+    from tensorflow.python.framework.config import is_op_determinism_enabled
+
+    if deterministic:
         tf.config.experimental.enable_op_determinism()
     elif is_op_determinism_enabled():
         raise UserError(
