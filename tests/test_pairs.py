@@ -11,6 +11,7 @@ import itertools
 from functools import cache
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -99,19 +100,25 @@ def trained(row: Row) -> Experiment:
     run = paired(base(kinds(row)[0]), *row)
     model = dict(row).get("model")
     if model in SMALL:
-        small = compose(words("model", model), *SMALL[model], *BASES[kinds(row)[0]][:0]).model
-        run = dataclasses.replace(run, model=small)
+        run = dataclasses.replace(run, model=compose(words("model", model), *SMALL[model]).model)
     return run
 
 
 @pytest.fixture
 def shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Known image sets of a hundred made images each."""
+    """Known image sets of a hundred made images each, and a small application: real ones train in test_options."""
     for source in KnownImages.__subclasses__():
         facts = dataclasses.replace(source.facts, train=100, test=20)
         monkeypatch.setattr(source, "facts", facts)
         monkeypatch.setattr(source, "_read", lambda self: tuple(made(self.facts, n) for n in (100, 20)))
+    monkeypatch.setattr(keras.applications, "MobileNet", application)
     monkeypatch.setenv("WANDB_MODE", "offline")
+
+
+def application(*, include_top: bool, weights: None, input_shape: tuple, pooling: str, name: str) -> keras.Model:
+    inputs = keras.Input(input_shape)
+    x = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3, 2)(inputs))
+    return keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(x)), name=name)
 
 
 def made(facts, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import platform
 import subprocess
@@ -34,6 +35,7 @@ def prepare(trainer: Trainer) -> None:
     """
     with silenced():
         keras.config.set_floatx("float32")
+    tf.get_logger().addFilter(_worth_saying)
     keras.config.set_image_data_format("channels_last")
     keras.backend.clear_session()  # which also forgets the policy
     keras.config.set_dtype_policy(trainer.precision)
@@ -49,6 +51,11 @@ def prepare(trainer: Trainer) -> None:
                 "and cannot change; use a process of its own"
             ) from error
     _choose_kernels(trainer.deterministic)
+
+
+def _worth_saying(said: logging.LogRecord) -> bool:
+    """TensorFlow counts traces by the name of a function: several runs in a process are none of its business."""
+    return "retracing" not in str(said.msg)
 
 
 def _choose_kernels(deterministic: bool) -> None:

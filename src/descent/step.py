@@ -32,7 +32,7 @@ class Done(NamedTuple):
     sound: tf.Tensor
 
 
-@dataclasses.dataclass(kw_only=True)
+@dataclasses.dataclass(kw_only=True, repr=False)
 class Step:
     """What one step is made of, and the compiled call that runs several.
 
