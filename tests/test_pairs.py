@@ -27,7 +27,11 @@ Row = tuple[Choice, ...]
 
 GROUPS = [group for group in OPTIONS if group not in ("augmentation", "trainer", "strategy")]
 # What a choice is tried in: the first run that it fits.
-BASES: dict[str, tuple[str, ...]] = {"image": ("data=digits",)}
+BASES: dict[str, tuple[str, ...]] = {
+    "image": ("data=digits",),
+    "table": ("data=wine",),
+    "real target": ("data=linear", "loss=mse", "regularization=none"),
+}
 # What may exclude each other: it depends on the kind of data.
 OF_A_KIND = {"data", "augmentation/sample", "augmentation/batch", "model", "loss", "regularization"}
 QUICK = Trainer(steps=2, batch_size=8, threads=2, jit=False)
