@@ -42,7 +42,7 @@ class Predict:
         inputs = prediction.find(self.inputs)
         experiment, built, folder = restore(self.run)
         answers = list(prediction.answer(built, inputs, getattr(experiment.data, "fit", "crop")))
-        lines = prediction.rows(answers, experiment.data.spec, self.top)
+        lines = prediction.rows(answers, built.pipeline.spec, self.top)
         place = Path(self.out) if self.out else folder.path / "predictions" / f"{Path(self.inputs).absolute().stem}.csv"
         prediction.write_csv(place, lines)
         print(prediction.table(lines))

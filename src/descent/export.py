@@ -199,7 +199,7 @@ def export(experiment: Experiment, built: Built, folder: Path, formats: Sequence
     require(formats)
     raw = _samples(built)
     expected = built.evaluator.answers(built.state.weights(), raw)
-    served = Served(_in_float32(experiment, built), experiment.data.spec, raw.dtype)
+    served = Served(_in_float32(experiment, built), built.pipeline.spec, raw.dtype)
     folder.mkdir(parents=True, exist_ok=True)
     made = []
     for name in formats:
@@ -219,7 +219,7 @@ def _in_float32(experiment: Experiment, built: Built) -> keras.Model:
     if experiment.trainer.precision == "float32":
         return built.state.model
     keras.config.set_dtype_policy("float32")
-    model = experiment.model.build(experiment.data.spec, experiment.regularization)
+    model = experiment.model.build(built.pipeline.spec, experiment.regularization)
     model.set_weights([np.array(v) for v in built.state.model.variables])
     return model
 
