@@ -240,6 +240,20 @@ def test_the_share_of_clipped_steps():
     assert each.finding.startswith("at most 30%")
 
 
+@pytest.mark.parametrize(("scale", "said"), [(100.0, ""), (5000.0, "too small?"), (2.0, "too large?")])
+def test_the_batch_is_compared_with_the_noise_scale(run, scale: float, said: str):
+    late = np.where(STEPS > 500, scale, 32.0)  # only the second half counts
+    line = found(checklist.during(run, log(train_noise_scale=late)), "gradient noise scale")
+    assert (line.status, line.advice.startswith(said)) == ("note" if said else "pass", True)
+    assert line.finding == f"{scale:.3g} samples; batches of 32"
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.05, "pass"), (0.2, "note"), (0.7, "warning"), (None, None)])
+def test_dead_units_are_told(run, share: float | None, expected: str | None):
+    summary = SUMMARY if share is None else SUMMARY | {"dead_units": share}
+    assert status(checklist.after(run, log(), summary), "dead units") == expected
+
+
 def test_steps_that_were_not_finite(run):
     rows = log(train_finite=np.where(STEPS == 500, 0, 1), train_loss=np.where(STEPS == 500, np.nan, 1.0))
     assert found(checklist.during(run, rows), "finite").finding.startswith("1 of 100")

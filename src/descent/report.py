@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import dataclasses
 import io
 from collections.abc import Sequence
 from importlib import resources
@@ -68,9 +69,9 @@ def classes(path: Path, table: np.ndarray, names: Sequence[str]) -> None:
     write_atomic(path, text.getvalue())
 
 
-def preview(pipeline: Pipeline) -> tuple[np.ndarray, list[str]]:
-    """Samples of the first training batch as the model sees them, and their labels in words."""
-    chunk = pipeline.chunk_at(tf.constant(0, tf.int64))
+def preview(pipeline: Pipeline, step: int = 0) -> tuple[np.ndarray, list[str]]:
+    """Samples of a training batch, by default the first, as the model sees them, and their labels in words."""
+    chunk = dataclasses.replace(pipeline, chunk=1).chunk_at(tf.constant(step, tf.int64))
     raw = tf.nest.map_structure(lambda t: t[0], chunk)
     batch = pipeline.mixing.apply(raw.plan, to_batch(pipeline.spec, raw))
     pictures = batch.inputs.numpy()[:PREVIEW]

@@ -6,12 +6,14 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from descent.checklist.during import during
-from descent.checklist.line import FEWEST_EVALUATIONS, SETTLED, Line, Rows, judged, values_of
+from descent.checklist.line import FEWEST_EVALUATIONS, SETTLED, Line, Rows, Status, judged, values_of
 from descent.plot import series
 
 if TYPE_CHECKING:
     from descent.experiment import Experiment
 
+DEAD = 0.1  # share of units: a network has room for a few
+MOSTLY_DEAD = 0.5  # it trains as one of half the width
 EARLY = 0.2  # of the run: best weights before it mean that the rest was of no use
 
 
@@ -21,10 +23,20 @@ def after(
     """What the log and the summary show; `files` are the names in the run's folder, where they should be checked."""
     return [
         *during(experiment, rows),
+        *_dead(summary),
         *_best(rows, summary),
         _tested(rows, summary),
         _recorded(experiment, files),
     ]
+
+
+def _dead(summary: Mapping[str, Any]) -> list[Line]:
+    """Nothing, where the model shows no ReLU."""
+    if (share := summary.get("dead_units")) is None:
+        return []
+    advice = "they are lost: a lower rate, a warm-up, or model.activation=gelu where the model has it"
+    status: Status = "warning" if share > MOSTLY_DEAD else "note"
+    return [judged(share > DEAD, status, "dead units", f"{share:.1%} of the ReLU units give only zeros", advice)]
 
 
 def _best(rows: Rows, summary: Mapping[str, Any]) -> list[Line]:

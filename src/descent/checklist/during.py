@@ -36,6 +36,9 @@ SWINGING = 0.5  # share of turns in direction: about two thirds in pure noise, n
 SPIKE = 20.0  # gradient norm over its neighbours' median: batches differ by small factors, explosions by large ones
 VANISHED = 1e-5  # gradient norm at the start, where a working network has about 1
 MOSTLY = 0.5  # share of clipped steps above which clipping sets the step length, not the rate
+APART = (
+    10.0  # batch size and noise scale: within it neither steps nor samples are wasted tenfold (McCandlish et al. 2018)
+)
 RISE = 0.1  # of val/loss over its best at the end: past the noise of a few hundred samples
 GAP = 0.1  # of training over validation accuracy
 ERROR_GAP = 1.5  # of validation over training error, for real targets
@@ -50,6 +53,7 @@ def during(experiment: Experiment, rows: Rows) -> list[Line]:
         _rate(rows),
         _gradients(rows),
         _clipping(experiment, rows),
+        _noise_scale(experiment, rows),
         _overfitting(rows),
     )
     return [line for line in lines if line]
@@ -160,6 +164,20 @@ def _clipping(run: Experiment, rows: Rows) -> Line | None:
     finding = f"{bound}{share:.0%} of the logged steps over max_norm {limit:g} (median norm {np.median(norms):.2g})"
     advice = "the bound, not the rate, sets most steps: raise clipping.max_norm, or lower the rate"
     return judged(share > MOSTLY, "note", "clipping", finding, advice)
+
+
+def _noise_scale(run: Experiment, rows: Rows) -> Line | None:
+    """The batch against the noise scale of the second half of the run: it grows as the loss falls."""
+    scales = values_of(rows, "train/noise_scale")
+    if not len(scales):
+        return None
+    scale, batch = float(np.median(scales[len(scales) // 2 :])), run.trainer.batch_size
+    finding = f"{scale:.3g} samples; batches of {batch}"
+    if batch * APART < scale:
+        advice = "too small? a batch twice as large needs about half the steps: raise trainer.batch_size and the rate"
+        return Line("note", "gradient noise scale", finding, advice)
+    advice = "too large? a smaller batch learns about as much in a step: lower trainer.batch_size"
+    return judged(batch > APART * scale, "note", "gradient noise scale", finding, advice)
 
 
 def _overfitting(rows: Rows) -> Line | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from etils import epy
@@ -16,6 +17,7 @@ from descent.data import Fitted
 from descent.data.pipeline import Pipeline
 from descent.folder import RunFolder
 from descent.gradient import Gradient
+from descent.session.inspecting import Inspector
 from descent.state import State
 from descent.step import Step
 from descent.trainer import Evaluator, Segment
@@ -147,6 +149,10 @@ class Run:
     def now(self) -> int:
         """Updates done so far."""
         return int(self.state.step.numpy())
+
+    @cached_property
+    def inspector(self) -> Inspector:
+        return Inspector(self.state, self.step, self.pipeline, self.folder)
 
     def say(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False)

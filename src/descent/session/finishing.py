@@ -8,6 +8,7 @@ from typing import Any
 
 from descent import checklist, checkpoint, display, metric, report, wording
 from descent.folder import read_rows
+from descent.session import inspecting
 from descent.session.building import Run
 from descent.session.starting import tell
 from descent.types import Record
@@ -67,7 +68,7 @@ def _headline(run: Run, summary: dict[str, Any]) -> Record:
 
 
 def _test(run: Run) -> Record:
-    """The test split, once, on the best weights; they stay in the model."""
+    """The test split, once, on the best weights; they stay in the model. And what of them is dead."""
     state = run.state
     if not state.best:
         state.keep_best()
@@ -76,8 +77,9 @@ def _test(run: Run) -> Record:
     checkpoint.save_weights(run.folder.checkpoints, "best", state.best, paths, best=run.best)
     targets, outputs = run.evaluator.outputs("test", state.weights())
     _derived(run, lambda: report.draw(run.folder, run.pipeline, run.best["step"], targets, outputs))
+    dead = inspecting.dead_units(state.model, run.pipeline)
     final = metric.final(run.pipeline.spec, "test", targets, outputs)
-    return {**run.evaluator.metrics("test", targets, outputs), **final}
+    return {**run.evaluator.metrics("test", targets, outputs), **final, **dead}
 
 
 def _summary(run: Run, status: str, reason: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from descent import display
 from descent.callback import Watcher
 from descent.folder import Log, jsonable
 from descent.logger import Loggers
+from descent.probe import Probe
 from descent.session.building import Run
 from descent.trainer import Segment
 from descent.types import Record, Verdict
@@ -111,7 +112,17 @@ class Observer:
                 file.write(json.dumps(row) + "\n")
         except OSError:  # for people; the log is what counts, and its failure is told
             pass
-        return evaluator.metrics("validation", targets, outputs)
+        return evaluator.metrics("validation", targets, outputs) | self._probe()
+
+    def _probe(self) -> Record:
+        """What the probes among the callbacks find."""
+        found: Record = {}
+        memories = self.run.state.host.setdefault("callbacks", {})
+        for name, callback in self.run.experiment.callback.items():
+            if isinstance(callback, Probe):
+                memories[name], more = callback.look(memories.get(name, {}), self.run.inspector)
+                found |= more
+        return found
 
     def _ask(self, record: Record) -> str:
         """Gives the watcher and every callback the record; carries out what they say."""
