@@ -1,0 +1,178 @@
+"""The report of a sweep whose numbers are known: the ranking, the table, and the page in a browser."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from scipy import stats
+
+from descent import UserError
+from descent.sweep import report
+from descent.sweep.collected import collect
+from descent.sweep.ranking import estimate
+
+RATES = ("0.001", "0.01", "0.1")
+OPTIMIZERS = ("adam", "sgd")
+BEST = {pair: 0.1 * i + 0.05 for i, pair in enumerate((o, r) for r in RATES for o in OPTIMIZERS)}
+
+
+def value(optimizer: str, rate: str, seed: int) -> float:
+    return BEST[optimizer, rate] + (0.01, -0.02, 0.005)[seed]
+
+
+def run(folder: Path, optimizer: str, rate: str, seed: int, order: int, **summary: Any) -> None:
+    folder.mkdir(parents=True)
+    best = value(optimizer, rate, seed)
+    config = {"seed": seed, "optimizer": {"_target_": optimizer, "learning_rate": float(rate)}}
+    words = [f"optimizer={optimizer}", f"optimizer.learning_rate={rate}", f"seed={seed}"]
+    content = {
+        "status": "completed",
+        "name": "known",
+        "best": {"monitor": "val/loss", "value": best, "step": 20},
+        "val/loss": best,
+        "test/loss": best + 0.01,
+        "test/accuracy": 1 - best,
+        "steps": 30,
+        "parameters": 12345,
+        "seconds": 2.0,
+        "checklist": [{"status": "warning", "subject": "overfitting", "finding": "<seen>", "advice": "less"}],
+        **summary,
+    }
+    rows = [{"step": 10 * e, "epoch": float(e), "val/loss": best * (4 - e), "val/accuracy": 0.5} for e in (1, 2, 3)]
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "environment.json").write_text(json.dumps({"overrides": words, "command": ["train.py", "-m"]}))
+    (folder / "summary.json").write_text(json.dumps(content))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    os.utime(folder / "environment.json", (order, order))
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    places = [(o, r, s) for r in RATES for o in OPTIMIZERS for s in range(3)]
+    for order, (optimizer, rate, seed) in enumerate(places):
+        run(tmp_path / f"{optimizer},{rate},{seed}-{order:012x}", optimizer, rate, seed, order)
+    broken = tmp_path / "sgd,9-00000000000f"
+    broken.mkdir()
+    (broken / "failure.json").write_text(json.dumps({"message": "ValueError: <no>", "log": "job.log"}))
+    return tmp_path
+
+
+def test_the_ranking_is_by_the_mean_of_the_best_values_with_students_interval(sweep: Path):
+    ranks = collect(sweep).ranks
+    assert [one.variant.runs[0].config["optimizer"]["_target_"] for one in ranks] == ["adam", "sgd"] * 3
+    for one, mean in zip(ranks, sorted(BEST.values()), strict=True):
+        values = np.array([mean + shift for shift in (0.01, -0.02, 0.005)])
+        low, high = stats.t.interval(0.95, 2, values.mean(), stats.sem(values))
+        np.testing.assert_allclose([*one.value[:3], one.value.n], [values.mean(), low, high, 3])
+
+
+def test_a_mean_is_written_with_half_its_interval(sweep: Path):
+    one = collect(sweep).ranks[0]
+    half = one.value.high - one.value.mean
+    assert estimate(one.value, "val/loss") == f"{one.value.mean:.4g} ± {half:.2g}"
+    assert estimate(one.test[1], "test/accuracy").endswith(f"% ± {100 * half:.2f}")
+
+
+def test_what_was_varied_is_found(sweep: Path):
+    found = collect(sweep)
+    assert found.varied == ["optimizer", "optimizer.learning_rate", "seed"]
+    assert found.axes == ["optimizer", "optimizer.learning_rate"]
+    assert found.values("optimizer.learning_rate") == list(RATES)
+
+
+def test_runs_that_were_pruned_or_halted_are_listed_and_not_ranked(sweep: Path):
+    run(sweep / "p-00000000000d", "adam", "0.001", 0, 99, stopped="pruned at step 10", best={"value": None})
+    run(sweep / "h-00000000000e", "adam", "0.1", 1, 98, status="halted")
+    found = collect(sweep)
+    assert sum(one.value.n for one in found.ranks) == 18
+    assert [row["status"] for row in found.rows()][-2:] == ["halted", "pruned"]
+    assert [one.message for one in found.failures] == ["ValueError: <no>", "halted at a number that was not finite"]
+
+
+def test_the_csv_has_a_row_for_each_run(sweep: Path):
+    report.write(sweep)
+    rows = list(csv.DictReader((sweep / "sweep.csv").read_text().splitlines()))
+    assert len(rows) == 18
+    for row in rows:
+        wanted = value(row["optimizer"], row["optimizer.learning_rate"], int(row["seed"]))
+        assert float(row["best"]) == wanted
+        assert float(row["test/accuracy"]) == 1 - wanted
+
+
+def test_a_folder_without_runs_is_a_mistake(tmp_path: Path):
+    with pytest.raises(UserError, match="no finished run"):
+        report.write(tmp_path)
+
+
+# --- in a browser ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or ""
+    for word in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(word)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    yield driver
+    driver.quit()
+
+
+def column(browser: Any, table: str, place: int) -> list[str]:
+    """The cells of a column that are shown, in order."""
+    return browser.execute_script(
+        "return [...document.querySelectorAll(`#${arguments[0]} tbody tr`)].filter(r => r.offsetParent)"
+        ".map(r => r.cells[arguments[1]].textContent)",
+        table,
+        place,
+    )
+
+
+def requests(browser: Any) -> list[str]:
+    messages = [json.loads(line["message"])["message"] for line in browser.get_log("performance")]
+    sent = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    return [url for url in sent if not url.startswith("data:")]
+
+
+@pytest.mark.skipif(not (shutil.which("chromium") and shutil.which("chromedriver")), reason="chromium is not installed")
+def test_the_page_sorts_and_searches_and_asks_for_nothing(sweep: Path, browser: Any):
+    page = report.write(sweep).as_uri()
+    browser.get(page)
+    assert requests(browser) == [page]
+    assert browser.execute_script("return [...document.images].every(i => i.complete && i.naturalWidth > 100)")
+    titles = [e.text for e in browser.find_elements("css selector", "figcaption")]
+    assert titles == [
+        "Every variant, with its 95 % interval",
+        "Learning curves of the best, with 95 % bands",
+        "optimizer.learning_rate against optimizer",
+        "Each axis by itself, over the values of the others",
+    ]
+    assert column(browser, "ranking", 0) == list("123456")
+    value_head = browser.find_elements("css selector", "#ranking th")[4]
+    value_head.click()
+    assert value_head.get_attribute("aria-sort") == "ascending"
+    assert column(browser, "ranking", 0) == list("123456")
+    value_head.click()
+    assert column(browser, "ranking", 0) == list("654321")
+    search = browser.find_element("css selector", "input[data-for=ranking]")
+    search.send_keys("SGD 0.01")
+    assert column(browser, "ranking", 1) == ["sgd"]
+    assert column(browser, "ranking", 2) == ["0.01"]
+    assert len(column(browser, "runs", 0)) == 18
+    body = browser.find_element("css selector", "body").text
+    for told in ("ValueError: <no>", "18 of 18 runs", "<seen>"):
+        assert told in body
+    assert browser.get_log("browser") == []
