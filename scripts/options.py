@@ -9,7 +9,7 @@ BEGIN, END = "<!-- options: made by `make options` -->", "<!-- end of options --
 ORDER = (
     "data", "augmentation", "augmentation/sample", "augmentation/batch", "model", "loss", "regularization", "sharpness",
     "clipping",
-    "optimizer", "schedule", "averaging", "trainer", "strategy", "callback", "logger", "experiment", "debug",
+    "optimizer", "schedule", "averaging", "trainer", "strategy", "callback", "logger", "experiment", "sweep", "debug",
 )  # fmt: skip
 
 

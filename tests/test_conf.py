@@ -149,9 +149,8 @@ OPTIONS = {
 OVERLAYS = {
     "experiment": ["fashion_cnn", "optimizer_comparison", "recipe"],
     "debug": ["fast", "overfit"],
-    "hydra/help": ["descent"],
-    "hydra/launcher": ["pool"],
-    "hydra/sweeper": ["grid"],
+    "sweep": ["course", "lr_grid", "seeds"],
+    **{"hydra/help": ["descent"], "hydra/launcher": ["pool"], "hydra/sweeper": ["grid", "optuna"]},
 }
 ALL = [(group, option) for group, options in OPTIONS.items() for option in options]
 # What a real target needs.

@@ -27,7 +27,8 @@ Running = dict[int, tuple[float, dict[str, float]]]
 class Board:
     """Follows the jobs; use it as a context."""
 
-    def __init__(self, jobs: Sequence[Job], console: Console | None = None) -> None:
+    def __init__(self, jobs: Sequence[Job], console: Console | None = None, *, total: int | None = None) -> None:
+        self.total = total
         self.console = console or Console(soft_wrap=True)
         if not self.console.is_terminal:
             self.console.width = WIDTH  # a file has no width; the ranking needs some
@@ -72,7 +73,8 @@ class Board:
         self.latest.append(job.number)
         if not self.console.is_terminal:
             told = outcome.message if outcome.state not in ("done", "pruned") else result(job)
-            self.say(f"job {job.number} of {len(self.jobs)}  {self.label(job)}  {outcome.state}  {told}".rstrip())
+            count = self.total or len(self.jobs)
+            self.say(f"job {job.number} of {count}  {self.label(job)}  {outcome.state}  {told}".rstrip())
 
     def label(self, job: Job) -> str:
         """What of its overrides tells the job from the others."""

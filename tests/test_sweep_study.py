@@ -1,0 +1,167 @@
+"""A study: Hydra's syntax of a space, trials that survive a kill, and results that are those of the jobs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
+
+from descent import UserError
+from descent.config import PROJECT
+from descent.sweep import study as studies
+from descent.sweep.job import Job, Outcome, Traits
+from descent.sweep.study import Pruning, Study
+
+ROOT = Path(__file__).resolve().parents[1]
+SPACE = {"x": FloatDistribution(0.0, 1.0), "y": CategoricalDistribution(["a", "b"])}
+
+
+@pytest.mark.parametrize(
+    ("word", "wanted"),
+    [
+        ("k=interval(0.1, 0.7)", FloatDistribution(0.1, 0.7)),
+        ("k=tag(log, interval(1e-5, 1e-1))", FloatDistribution(1e-5, 1e-1, log=True)),
+        ("k=tag(int, interval(1, 9))", IntDistribution(1, 9)),
+        ("k=tag(int, log, interval(8, 512))", IntDistribution(8, 512, log=True)),
+        ("k=range(0, 10, 2)", IntDistribution(0, 8, step=2)),
+        ("k=range(0.0, 1.0, 0.25)", FloatDistribution(0.0, 0.75, step=0.25)),
+        ("k=choice(sgd, adam)", CategoricalDistribution(["sgd", "adam"])),
+        ("k=sgd,adam", CategoricalDistribution(["sgd", "adam"])),
+    ],
+)
+def test_hydras_syntax(word: str, wanted: object):
+    assert studies.distribution(OverridesParser.create().parse_override(word)) == wanted
+
+
+def test_what_is_no_space_is_named():
+    with pytest.raises(UserError, match="glob"):
+        studies.distribution(OverridesParser.create().parse_override("k=glob(*)"))
+
+
+def test_the_extremes_have_every_end_and_every_choice():
+    found = studies.extremes(SPACE)
+    assert found == [{"x": 0.0, "y": "a"}, {"x": 1.0, "y": "a"}, {"x": 0.0, "y": "b"}]
+
+
+def made(folder: Path, **more) -> Study:
+    values = {"folder": folder, "space": SPACE, "trials": 4, "sampler": "random", "seed": 0, "objectives": ["val/loss"]}
+    return Study(**values | more)
+
+
+def job(folder: Path, **summary) -> Job:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "summary.json").write_text(json.dumps({"best": {"monitor": "val/loss", "value": 0.5}, **summary}))
+    traits = Traits(1, True)
+    return Job(
+        number=1, overrides=(), config={}, folder=folder, traits=traits, steps=10, per_epoch=5.0, monitor="val/loss"
+    )
+
+
+def test_a_trial_that_was_left_open_is_found_again_and_no_other_is_asked_for(tmp_path: Path):
+    before = made(tmp_path)
+    asked = [before.ask() for _ in range(3)]
+    assert asked[0] is not None
+    before.tell(asked[0], job(tmp_path / "job"), Outcome("done"))
+    before.study.ask()  # killed before it had its values
+    after = made(tmp_path)
+    left = after.left()
+    assert [trial.number for trial in left] == [1, 2]
+    assert [trial.params for trial in left] == [trial.params for trial in asked[1:] if trial]
+    last = after.ask()
+    assert last is not None
+    assert after.ask() is None
+    for trial in (*left, last):
+        after.tell(trial, job(tmp_path / "job"), Outcome("done"))
+    states = [trial.state for trial in made(tmp_path).study.get_trials()]
+    assert states.count(TrialState.COMPLETE) == 4
+    assert states.count(TrialState.RUNNING) == 0
+
+
+@pytest.mark.parametrize(
+    ("state", "wanted"),
+    [("done", "COMPLETE"), ("pruned", "PRUNED"), ("failed", "FAIL"), ("halted", "FAIL"), ("stopped", "RUNNING")],
+)
+def test_what_a_study_is_told(tmp_path: Path, state, wanted: str):
+    study = made(tmp_path)
+    trial = study.ask()
+    assert trial is not None
+    study.tell(trial, job(tmp_path / "job"), Outcome(state))
+    assert study.study.get_trials()[0].state.name == wanted
+
+
+def test_two_objectives_and_their_directions(tmp_path: Path):
+    study = made(tmp_path, objectives=["val/loss", "seconds"])
+    assert [d.name for d in study.study.directions] == ["MINIMIZE", "MINIMIZE"]
+    trial = study.ask()
+    assert trial is not None
+    study.tell(trial, job(tmp_path / "job", seconds=3.0), Outcome("done"))
+    assert study.study.get_trials()[0].values == [0.5, 3.0]
+    assert studies.rises("val/accuracy")
+    assert not studies.rises("parameters")
+
+
+def test_a_grid_asks_for_every_cell_once(tmp_path: Path):
+    space = {"x": IntDistribution(0, 4, step=2), "y": CategoricalDistribution(["a", "b"])}
+    study = made(tmp_path, space=space, sampler="grid", trials=99)
+    cells = []
+    while trial := study.ask():
+        cells.append(tuple(trial.params.values()))
+        study.tell(trial, job(tmp_path / "job"), Outcome("done"))
+    assert sorted(cells) == [(x, y) for x in (0, 2, 4) for y in "ab"]
+
+
+def test_the_median_gives_up_what_is_worse_than_half_of_the_finished(tmp_path: Path):
+    study = made(tmp_path, trials=9)
+    for value in (1.0, 2.0, 3.0, 4.0, 5.0):
+        trial = study.ask()
+        assert trial is not None
+        watch = Pruning(tmp_path, trial._trial_id, "none", "val/loss", 20, 5).watch()
+        assert not watch({"step": 10, "val/loss": value})
+        study.tell(trial, job(tmp_path / "job"), Outcome("done"))
+    for value, told in ((2.9, ""), (3.1, "pruned by median at step 10")):
+        trial = study.ask()
+        assert trial is not None
+        watch = Pruning(tmp_path, trial._trial_id, "median", "val/loss", 20, 5).watch()
+        assert not watch({"step": 5, "train/loss": 9.0})  # no evaluation
+        assert watch({"step": 10, "val/loss": value}) == told
+
+
+@pytest.mark.slow
+def test_a_killed_study_ends_with_every_trial_once():
+    name = f"test{time.time_ns()}"
+    words = [
+        "hydra/sweeper=optuna", "hydra.sweeper.trials=8", "hydra.launcher.workers=2",
+        "optimizer.learning_rate=tag(log,interval(1e-3,1e-1))", "debug=fast", "trainer.threads=1",
+        "logger.tensorboard=null", f"name={name}",
+    ]  # fmt: skip
+    command = [sys.executable, str(ROOT / "train.py"), "-m", *words]
+    try:
+        for enough in (2, 5):
+            running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            until = time.monotonic() + 300
+            while len(list((PROJECT / "outputs" / name).rglob("done.json"))) < enough and time.monotonic() < until:
+                time.sleep(0.1)
+            os.kill(running.pid, signal.SIGKILL)
+            running.wait()
+        done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+        assert done.returncode == 0, done.stdout + done.stderr
+        (folder,) = (PROJECT / "outputs" / name).glob("sweep-*")
+        trials = optuna.load_study(study_name=studies.NAME, storage=studies.storage(folder)).get_trials()
+        finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        assert len(finished) == 8
+        assert not [trial for trial in trials if trial.state == TrialState.RUNNING]
+        assert len({trial.params["optimizer.learning_rate"] for trial in finished}) == 8
+        assert len(list(folder.glob("*/done.json"))) == 8
+    finally:
+        shutil.rmtree(PROJECT / "outputs" / name, ignore_errors=True)
