@@ -147,7 +147,7 @@ OPTIONS = {
 }
 # Overlays over the whole config: not parts of a run.
 OVERLAYS = {
-    "experiment": ["fashion_cnn", "optimizer_comparison", "recipe"],
+    "experiment": ["docstrings", "fashion_cnn", "optimizer_comparison", "recipe"],
     "debug": ["fast", "overfit"],
     "sweep": ["course", "lr_grid", "seeds"],
     **{"hydra/help": ["descent"], "hydra/launcher": ["pool"], "hydra/sweeper": ["grid", "optuna"]},
@@ -184,10 +184,10 @@ def words(group: str, option: str) -> str:
 
 @cache
 def composed(group: str, option: str) -> Experiment:
-    return compose(words(group, option), *NEEDED.get(option, ()), *_places(option), *_text(group, option))
+    return compose(words(group, option), *NEEDED.get(option, ()), *_places(option), *for_texts(group, option))
 
 
-def _text(group: str, option: str) -> list[str]:
+def for_texts(group: str, option: str) -> list[str]:
     """What options for texts need beside them: texts, a model for them, a WordNet."""
     found = []
     if option in FOR_TEXTS.get(group, ()):

@@ -8,7 +8,7 @@ import pytest
 from conftest import QUICK
 from descent import compose
 from descent.folder import read_rows
-from test_conf import ALL, words
+from test_conf import ALL, for_texts, words
 
 SMALL = {
     "cnn": ["model.widths=[4,8]", "model.dense=8"],
@@ -26,6 +26,7 @@ SMALL = {
 @pytest.mark.parametrize(("group", "option"), [pair for pair in ALL if pair[0] != "data"])
 def test_an_option_trains_two_steps(group: str, option: str, folder):
     needed = ["data.num_classes=null", "regularization=none"] if option in ("mse", "mae", "huber") else []
+    needed += for_texts(group, option)
     small = SMALL.get(option, []) if group == "model" else []
     run = compose(*QUICK, "trainer.steps=2", "trainer.batch_size=8", *needed, words(group, option), *small)
     rows = read_rows(run.run(folder).folder / "metrics.jsonl")

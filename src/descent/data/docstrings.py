@@ -87,7 +87,7 @@ class Docstrings(Text):
 
     def _chosen(self, texts: list[str], labels: list[int]) -> Corpus:
         """Without near-duplicates, and of each library the first `largest` in the order of a hash."""
-        kept = distinct([vocabulary.words(text) for text in texts])
+        kept = distinct([vocabulary.words(text)[: self.length] for text in texts])
         order = sorted(kept, key=lambda i: (labels[i], hashlib.sha256(texts[i].encode()).digest()))
         counts: dict[int, int] = {}
         chosen = []
