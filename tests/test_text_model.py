@@ -16,7 +16,8 @@ from descent.types import Spec
 LENGTH, VOCABULARY = 9, 30
 MODELS = {
     "lstm": Lstm(embedding=6, width=5),
-    "bilstm": Lstm(embedding=6, width=5, layers=2, bidirectional=True),
+    "lstm_last": Lstm(embedding=6, width=5, pool="last"),
+    "bilstm": Lstm(embedding=6, width=5, layers=2, bidirectional=True, pool="max"),
     "gru": Gru(embedding=6, width=5, layers=2, bidirectional=True),
     "transformer": Transformer(width=8, heads=2),
     "transformer_first": Transformer(width=8, heads=2, pool="first", positions="sinusoidal"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from etils import epy
 
@@ -15,7 +15,7 @@ with epy.lazy_imports():
 
 @part
 class Recurrent:
-    """Embeddings, recurrent layers, the last state, the head; padding changes nothing.
+    """Embeddings, recurrent layers, the mean of their outputs (or the last one), the head; padding changes nothing.
 
     Dropout has `layers + 1` rates: of the inputs of each layer, and before the head; recurrent dropout has one for
     each layer, which both of its directions share.
@@ -25,6 +25,7 @@ class Recurrent:
         width: units of a layer, in each direction.
         layers: how many, one on the other.
         bidirectional: read forwards and backwards, side by side (Graves & Schmidhuber 2005).
+        pool: what the head sees: the mean or the largest of the last layer's outputs over words, or the last output.
     """
 
     kinds: ClassVar[tuple[Kind, ...]] = ("text",)
@@ -33,10 +34,11 @@ class Recurrent:
     width: Count = 128
     layers: Count = 1
     bidirectional: Flag = False
+    pool: Literal["mean", "max", "last"] = "mean"
 
     def build(self, spec: Spec, regularization: Regularization) -> keras.Model:
         from descent.model.layers import Dropout
-        from descent.model.text_layers import Words
+        from descent.model.text_layers import MaskedMax, MaskedMean, Words
 
         inputs, ids = start(spec)
         x, mask = Words(spec.vocabulary, self.embedding, deviation=0.05, name="words")(ids)
@@ -45,15 +47,17 @@ class Recurrent:
         for i, (rate, recurrent) in enumerate(zip(rates, inside, strict=True)):
             x = Dropout(rate, name=f"dropout_{i}")(x)
             x = self._layer(x, mask, recurrent, i)
+        if self.pool != "last":
+            x = (MaskedMax if self.pool == "max" else MaskedMean)(name="pool")([x, mask])
         return finish(inputs, Dropout(last, name="dropout")(x), spec, name=type(self).__name__.lower())
 
     def _layer(self, x: keras.KerasTensor, mask: keras.KerasTensor, rate: float, i: int) -> keras.KerasTensor:
-        """One layer, in one direction or in both; the last gives its last state alone."""
+        """One layer, in one direction or in both."""
         directions = ("forwards", "backwards") if self.bidirectional else ("forwards",)
         outputs = [
             self.layer()(
                 self.width,
-                sequences=i < self.layers - 1,
+                sequences=i < self.layers - 1 or self.pool != "last",
                 backwards=direction == "backwards",
                 recurrent_dropout=rate,
                 name=f"layer_{i}_{direction}",
@@ -75,6 +79,7 @@ class Lstm(Recurrent):
         width: units of a layer, in each direction.
         layers: how many, one on the other.
         bidirectional: read forwards and backwards, side by side (Graves & Schmidhuber 2005).
+        pool: what the head sees: the mean or the largest of the last layer's outputs over words, or the last output.
     """
 
     def layer(self) -> Any:
@@ -92,6 +97,7 @@ class Gru(Recurrent):
         width: units of a layer, in each direction.
         layers: how many, one on the other.
         bidirectional: read forwards and backwards, side by side (Graves & Schmidhuber 2005).
+        pool: what the head sees: the mean or the largest of the last layer's outputs over words, or the last output.
     """
 
     def layer(self) -> Any:
