@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from rich.text import Text
 
-from descent import checklist, compose
+from descent import checklist, compose, environment
 from descent.checklist import Line
 from descent.checklist.before import _augmentation
 
@@ -87,7 +87,19 @@ def test_a_sound_config_passes_every_point(run):
     assert all(bool(line.advice) == (line.status != "pass") for line in lines)
 
 
-def test_the_recipe_passes_every_point():
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [(["model=cnn"], "note"), (["model=cnn", "trainer.precision=mixed_bfloat16"], "pass"), (["model=mlp"], None)],
+)
+def test_convolutions_should_use_the_bfloat16_of_the_processor(monkeypatch, overrides, expected):
+    monkeypatch.setattr(environment, "multiplies_bfloat16", lambda: True)
+    assert status(checklist.before(compose(*overrides)), "precision") == expected
+    monkeypatch.setattr(environment, "multiplies_bfloat16", lambda: False)
+    assert status(checklist.before(compose(*overrides)), "precision") is None
+
+
+def test_the_recipe_passes_every_point(monkeypatch):
+    monkeypatch.setattr(environment, "multiplies_bfloat16", lambda: False)
     recipe = compose("experiment=recipe")
     assert {line.status for line in checklist.before(recipe)} == {"pass"}
     assert recipe.callback.keys() == {"checkpoint", "early_stopping", "plateau"}

@@ -143,12 +143,12 @@ OPTIONS = {
     "trainer": ["default"],
     "strategy": ["single"],
     "callback": ["batch_preview", "checkpoint", "early_stopping", "histograms", "noise_scale", "plateau", "spike"],
-    "logger": ["tensorboard", "wandb"],
+    "logger": ["profile", "tensorboard", "wandb"],
 }
 # Overlays over the whole config: not parts of a run.
 OVERLAYS = {
     "experiment": ["docstrings", "fashion_cnn", "optimizer_comparison", "recipe"],
-    "debug": ["fast", "overfit"],
+    "debug": ["fast", "overfit", "profile"],
     "sweep": ["course", "lr_grid", "seeds"],
     **{"hydra/help": ["descent"], "hydra/launcher": ["pool"], "hydra/sweeper": ["grid", "optuna"]},
 }

@@ -79,3 +79,15 @@ def test_wandb_without_network_keeps_every_row_offline(folder):
     assert read.keys() == rows.keys()
     for step, values in read.items():
         assert values == pytest.approx({k: v for k, v in rows[step].items() if "/" in k})
+
+
+def test_a_profile_has_a_trace_and_a_page_whose_seconds_are_those_of_the_run(folder):
+    """The trace begins after one call and ends with the run."""
+    words = ("debug=fast", "logger=profile", "logger.profile.start=5", "trainer.steps_per_call=5")
+    result = compose(*words, "trainer.threads=2", "trainer.jit=false").run(folder)
+    assert list(folder.glob("tensorboard/plugins/profile/*/*.xplane.pb"))
+    time = result.summary["time"]
+    assert {"start", "first_call", "input", "steps", "evaluation", "python"} <= time.keys()
+    assert sum(time.values()) == pytest.approx(result.summary["seconds"], abs=0.1)
+    page = (folder / "profile.txt").read_text()
+    assert all(kind in page for kind in time)

@@ -34,6 +34,26 @@ def short(record: Record, prefix: str) -> str:
     return "  ".join(words)
 
 
+KINDS = {
+    "start": "building, before the first call",
+    "first_call": "the first call, which compiles",
+    "input": "waiting for the input; near 0 where the pipeline keeps up",
+    "steps": "the compiled steps",
+    "evaluation": "the validation split",
+    "saving": "checkpoints, as far as training waits for them",
+    "python": "records, loggers' queues, callbacks, this display",
+}
+
+
+def times(spent: Mapping[str, float], rate: float) -> str:
+    """Where the seconds of a run went, a line each."""
+    total = max(sum(spent.values()), 1e-9)
+    lines = [
+        f"{kind:10} {spent[kind]:9.3f} s {spent[kind] / total:6.1%}  {KINDS[kind]}" for kind in KINDS if kind in spent
+    ]
+    return "\n".join([*lines, f"{'all':10} {total:9.3f} s         {rate:,.0f} samples/s in input and steps"]) + "\n"
+
+
 class Ticker:
     """Shows progress; use it as a context."""
 

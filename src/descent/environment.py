@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -136,6 +137,14 @@ def device() -> str:
     if gpus:
         return str(tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU"))
     return f"CPU {platform.machine()}"
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has AVX512-BF16 or AMX, as Linux tells it."""
+    try:
+        return re.search(r"\b(avx512_bf16|amx_bf16)\b", Path("/proc/cpuinfo").read_text()) is not None
+    except OSError:
+        return False
 
 
 def revision() -> dict[str, Any] | None:

@@ -49,6 +49,45 @@ class _Events:
 
 
 @part
+class Profile:
+    """A trace of some steps for TensorBoard's profiler, in `tensorboard/plugins/profile/`, and a page of times.
+
+    The trace costs speed while it is taken. It begins and ends between two calls of the compiled program.
+
+    Attributes:
+        start: the step after which it begins; the first ones compile.
+        steps: how many are traced at least.
+    """
+
+    start: Count = 20
+    steps: Count = 100
+
+    def open(self, folder: str, *, step: int) -> Sink:
+        return _Trace(f"{folder}/tensorboard", step + self.start, step + self.start + self.steps)
+
+
+class _Trace:
+    def __init__(self, path: str, first: int, last: int) -> None:
+        self.path, self.first, self.last, self.state = path, first, last, "due"
+
+    def write(self, record: Record) -> None:
+        import tensorflow as tf
+
+        if self.state == "due" and record["step"] >= self.first:
+            tf.profiler.experimental.start(self.path)
+            self.state = "running"
+        elif self.state == "running" and record["step"] >= self.last:
+            self.close()
+
+    def close(self) -> None:
+        import tensorflow as tf
+
+        if self.state == "running":
+            tf.profiler.experimental.stop()
+        self.state = "done"
+
+
+@part
 class WandB:
     """Weights & Biases: online when logged in and the server answers, else offline files to sync later.
 

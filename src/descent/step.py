@@ -61,6 +61,7 @@ class Step:
         self.forward: Callable[..., tf.Tensor] = tf.function(
             self._forward, autograph=False, jit_compile=self.jit, reduce_retracing=True
         )
+        self.losses: Callable[..., tf.Tensor] = tf.function(self._losses, autograph=False, reduce_retracing=True)
 
     def _run(self, chunk: Any, begin: tf.Tensor, end: tf.Tensor) -> Done:
         """Steps `begin` to `end` of a chunk, or fewer. Both bounds are runtime values."""
@@ -136,6 +137,12 @@ class Step:
 
         shape = [inputs.shape[1], self.spec.outputs]
         return tf.map_fn(one, inputs, fn_output_signature=tf.TensorSpec(shape, tf.float32))
+
+    def _losses(self, labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        """The plain loss [m] of each sample, for its label (or real target) and its outputs [m, n]."""
+        classes = self.spec.num_classes
+        targets = tf.one_hot(labels, classes) if classes else tf.cast(labels, tf.float32)[:, None]
+        return self.gradient.losses(targets, outputs)
 
 
 def _put_back(variables: Sequence[tf.Variable], values: Sequence[tf.Tensor]) -> tf.Tensor:

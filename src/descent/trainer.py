@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
 import math
 import os
@@ -38,9 +37,12 @@ with epy.lazy_imports():
 Weights = tuple[list["tf.Tensor"], list["tf.Tensor"]]
 DEFAULT_EPOCHS = 40
 KEPT_VALUES = 2**24  # of an evaluation split kept in memory
-CHUNK_VALUES = 2**26  # in a chunk of raw elements; several are in flight
-CALL_SECONDS = 0.25  # what a signal waits for at most
-CHUNK = 32  # steps a call where they are not given; measured in the design notes of the benchmark
+CHUNK_VALUES = 2**24  # in a chunk of raw elements; several are in flight
+CALL_SECONDS = 0.25  # of a call: long beside the milliseconds of entering it, and what a signal waits for at most
+# Where a call's length is not given, its steps are guessed from the model: what any step costs (measured: 0.05 to
+# 0.2 ms in whole loops of small models), and the speed of the rest (one to two hundred GFLOP/s on two cores).
+STEP_SECONDS, FLOPS_A_SECOND = 1e-4, 1e11
+LONGEST_CALL = 1024  # steps; longer ones gained nothing
 
 
 @part
@@ -103,11 +105,20 @@ class Trainer:
         """Sample positions that count: later ones of the last batch have weight 0."""
         return self.steps * self.batch_size if self.steps else self.passes * samples
 
-    def chunk(self, clock: Clock, values: int) -> int:
-        """Steps a call, for elements of so many values: where it is not given, what fits a chunk of moderate size."""
+    def chunk(self, clock: Clock, values: int, flops: float) -> int:
+        """Steps a call, for elements of so many values and a model of so many FLOPs forward a sample.
+
+        Where they are not given: about a quarter of a second of training (a guess of the clock, so that equal configs
+        have equal chunks), no more than fits a chunk of moderate size, and a whole number of times into the
+        interval between evaluations.
+        """
         if self.steps_per_call != "auto":
             return min(clock.steps, self.steps_per_call)
-        return min(clock.steps, CHUNK, max(1, CHUNK_VALUES // (self.batch_size * values)))
+        step = STEP_SECONDS + 3 * flops * self.batch_size / FLOPS_A_SECOND  # backward is twice forward
+        fits = CHUNK_VALUES // (self.batch_size * values)
+        most = max(1, min(LONGEST_CALL, int(CALL_SECONDS / step), fits))
+        interval = min(clock.steps, clock.in_steps(self.eval_every))
+        return math.ceil(interval / math.ceil(interval / most))
 
     def cores(self) -> int:
         return self.threads or len(os.sched_getaffinity(0))
@@ -152,6 +163,8 @@ class Segment(NamedTuple):
     """What one call of the compiled program did: the records of its steps, the last being `step`.
 
     Attributes:
+        seconds: from the end of the call before, or of what was done after it.
+        waited: of these, for the input.
         sound: false where the last step was not finite, and changed nothing.
     """
 
@@ -160,6 +173,7 @@ class Segment(NamedTuple):
     names: list[str]
     seconds: float
     sound: bool = True
+    waited: float = 0.0
 
     @property
     def first(self) -> int:
@@ -185,11 +199,11 @@ def train(
         call_seconds: how long a call may take: the first then runs one step, the others what fits.
     """
     most, compiled = pipeline.chunk if math.isinf(call_seconds) else 1, False
-    first, began = start, time.perf_counter()
-    for chunk in pipeline.training(start):
-        limit, begin = min(first + pipeline.chunk, pipeline.steps), first
+    starts, began = pipeline.starts(start, stops), time.perf_counter()
+    for first, limit, chunk in zip(starts, [*starts[1:], pipeline.steps], pipeline.training(start, stops), strict=True):
+        begin, waited = first, time.perf_counter() - began
         while begin < limit:
-            wanted = min([begin + most, limit, *stops[bisect.bisect(stops, begin) :][:1]])
+            wanted = min(begin + most, limit)
             try:
                 done = step.run(chunk, tf.constant(begin - first), tf.constant(wanted - first))
                 end, sound, rows = first + int(done.end), bool(done.sound), done.rows.numpy()
@@ -197,13 +211,12 @@ def train(
                 raise CallFailed from error
             now = time.perf_counter()
             if end > begin:
-                yield Segment(end, rows[begin - first : end - first], step.names, now - began, sound)
+                yield Segment(end, rows[begin - first : end - first], step.names, now - began, sound, waited)
             if end < wanted or not sound:
                 return
             if compiled and not math.isinf(call_seconds):
                 most = max(1, int(call_seconds * (end - begin) / (now - began)))
-            begin, began, compiled = end, time.perf_counter(), True
-        first = limit
+            begin, began, waited, compiled = end, time.perf_counter(), 0.0, True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -239,15 +252,15 @@ class Evaluator:
     def _chunks(self, split: Split, size: int) -> Any:
         """The split's chunks; a small split is gathered once and kept, so that evaluating often costs little."""
         if split not in self.cached:
-            batch_size = min(self.batch_size, size)
-            chunks = self.pipeline.evaluation(split, batch_size, chunk=min(-(-size // batch_size), 8))
-            small = size * math.prod(self.pipeline.spec.shape) <= KEPT_VALUES
+            values, batches = math.prod(self.pipeline.spec.shape), math.ceil(size / self.batch_size)
+            batch_size = math.ceil(size / batches)  # as equal as can be: less padding
+            fits = max(1, CHUNK_VALUES // (batch_size * values))
+            chunks = self.pipeline.evaluation(split, batch_size, chunk=min(batches, fits, 8))
+            small = size * values <= KEPT_VALUES
             self.cached[split] = list(chunks) if small else chunks
         return self.cached[split]
 
     def metrics(self, split: Split, targets: np.ndarray, outputs: np.ndarray) -> Record:
         """The record of a split: the plain loss, without penalties or smoothing, and the metrics."""
-        spec = self.pipeline.spec
-        wanted = tf.one_hot(targets, spec.num_classes) if spec.num_classes else tf.constant(targets)[:, None]
-        losses = self.step.gradient.losses(tf.cast(wanted, tf.float32), tf.constant(outputs)).numpy()
-        return metric.evaluate(spec, split, losses, targets, outputs)
+        losses = self.step.losses(targets, outputs).numpy()
+        return metric.evaluate(self.pipeline.spec, split, losses, targets, outputs)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from descent import environment
 from descent.augmentation import NoMixing, NoSampleAugmentation
 from descent.callback import Checkpoint, EarlyStopping, Plateau
 from descent.checklist.line import FEWEST_EVALUATIONS, SETTLED, Line, Status, judged
@@ -36,6 +37,7 @@ def before(experiment: Experiment, inputs: Mapping[Split, np.ndarray] | None = N
         _checkpoints(experiment),
         _logging(experiment),
         _batch(experiment),
+        *_precision(experiment),
     ]
 
 
@@ -120,3 +122,12 @@ def _batch(run: Experiment) -> Line:
     if size < SMALLEST_BATCH:
         return Line("note", "batch size", finding, "batch norm needs more; trainer.batch_size=32")
     return judged(updates < FEWEST_UPDATES, "note", "batch size", finding, "lower trainer.batch_size")
+
+
+def _precision(run: Experiment) -> list[Line]:
+    """Of convolutions on a processor that multiplies in bfloat16: half the time, the same accuracy."""
+    if not (getattr(run.model, "convolves", False) and environment.multiplies_bfloat16()):
+        return []
+    finding = f"{run.trainer.precision} convolutions, on a processor with instructions for bfloat16"
+    advice = "trainer.precision=mixed_bfloat16 takes about two thirds of the time"
+    return [judged(run.trainer.precision == "float32", "note", "precision", finding, advice)]

@@ -7,8 +7,11 @@ that epoch's own order. Past the last epoch the positions go on into the next on
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
+import numpy as np
 from etils import epy
 
 from descent import seeds
@@ -70,9 +73,16 @@ class Pipeline:
     chunk: int
     seed: int
 
-    def training(self, start: int) -> tf.data.Dataset:
-        """Chunks from step `start` on, each K steps long, also the last (its surplus steps have weight 0)."""
-        return _mapped(tf.data.Dataset.range(start, self.steps, self.chunk), self.chunk_at)
+    def starts(self, start: int, stops: Sequence[int] = ()) -> list[int]:
+        """The steps at which chunks begin, from step `start` on: every K steps, and anew at each of the `stops`."""
+        ends = [stop for stop in stops if start < stop < self.steps]
+        edges = [start, *ends, self.steps]
+        return [first for begin, end in pairwise(edges) for first in range(begin, end, self.chunk)]
+
+    def training(self, start: int, stops: Sequence[int] = ()) -> tf.data.Dataset:
+        """Chunks from `starts`, each K steps long; those past the next chunk's start are made once more, or padding."""
+        starts = np.array(self.starts(start, stops), np.int64)
+        return _mapped(tf.data.Dataset.from_tensor_slices(starts), self.chunk_at)
 
     def chunk_at(self, first: tf.Tensor) -> Chunk:
         """The chunk that begins at step `first` (int64 scalar)."""

@@ -27,6 +27,7 @@ class Cnn:
     """
 
     kinds: ClassVar[tuple[Kind, ...]] = ("image",)
+    convolves: ClassVar[bool] = True
 
     widths: Counts = (64, 128, 256)
     dense: Count = 256

@@ -30,6 +30,7 @@ class ConvNeXt:
     """
 
     kinds: ClassVar[tuple[Kind, ...]] = ("image",)
+    convolves: ClassVar[bool] = True
 
     widths: Counts = (96, 192, 384, 768)
     blocks: Counts = (3, 3, 9, 3)

@@ -66,6 +66,7 @@ class KerasApplication:
     """
 
     kinds: ClassVar[tuple[Kind, ...]] = ("image",)
+    convolves: ClassVar[bool] = True
 
     application: Annotated[str, BeforeValidator(_application)] = "MobileNetV2"
     weights: str | None = "imagenet"

@@ -14,6 +14,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from descent import seeds
+
 _noise: ContextVar[tf.Tensor | None] = ContextVar("noise", default=None)
 
 
@@ -56,8 +58,8 @@ class Dropout(keras.layers.Layer):
             return inputs
         shape = self._mask_shape(tf.shape(inputs))
         # Integer bits against a threshold: the same mask with XLA and without, which floats would not give.
-        bits = tf.random.stateless_uniform(shape, _key(self.name), None, None, tf.int32, alg="philox")
-        keep = tf.cast(bits >= round(self.rate * 2**32) - 2**31, inputs.dtype)
+        bits = seeds.bits(_key(self.name), shape)
+        keep = tf.cast(bits >= tf.constant(round(self.rate * 2**32), tf.uint32), inputs.dtype)
         return inputs * keep * tf.cast(1 / (1 - self.rate), inputs.dtype)
 
     def _mask_shape(self, shape: tf.Tensor) -> tf.Tensor:

@@ -28,6 +28,7 @@ class ResNet20:
     """
 
     kinds: ClassVar[tuple[Kind, ...]] = ("image",)
+    convolves: ClassVar[bool] = True
 
     width: Count = 16
     blocks: Count = 3
@@ -55,6 +56,7 @@ class ResNet:
     """
 
     kinds: ClassVar[tuple[Kind, ...]] = ("image",)
+    convolves: ClassVar[bool] = True
 
     width: Count = 64
     blocks: Counts = (2, 2, 2, 2)
@@ -112,6 +114,7 @@ class WideResNet:
     """
 
     kinds: ClassVar[tuple[Kind, ...]] = ("image",)
+    convolves: ClassVar[bool] = True
 
     blocks: Count = 4
     widen: Count = 10

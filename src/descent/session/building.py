@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import dataclasses
 import math
 import time
+from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from etils import epy
 from rich.console import Console
 
-from descent import environment, precision, seeds
+from descent import environment, metric, precision, seeds
 from descent.callback import Checkpoint
 from descent.data import Fitted
 from descent.data.pipeline import Pipeline
@@ -33,8 +36,13 @@ EVALUATION_BATCH = 256  # forward passes need little memory; larger batches gain
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Built:
-    """What an experiment becomes when its run starts."""
+    """What an experiment becomes when its run starts.
 
+    Attributes:
+        flops: of one sample's forward pass.
+    """
+
+    flops: int
     state: State
     step: Step
     pipeline: Pipeline
@@ -47,7 +55,7 @@ def build(experiment: Experiment) -> Built:
     source, spec, trainer = experiment.data.open(), experiment.data.spec, experiment.trainer
     with experiment.strategy.build().scope(), seeds.initialization(experiment.seed):
         state = _state(experiment)
-    step = _step(experiment, state)
+    step, flops = _step(experiment, state), metric.flops(state.model)
     pipeline = Pipeline(
         source=source,
         spec=spec,
@@ -56,11 +64,11 @@ def build(experiment: Experiment) -> Built:
         batch_size=trainer.batch_size,
         samples=trainer.used(spec.sizes["train"]),
         steps=experiment.clock.steps,
-        chunk=trainer.chunk(experiment.clock, math.prod(spec.shape)),
+        chunk=trainer.chunk(experiment.clock, math.prod(spec.shape), flops),
         seed=experiment.seed,
     )
     evaluator = Evaluator(step=step, pipeline=pipeline, batch_size=max(EVALUATION_BATCH, trainer.batch_size))
-    return Built(state=state, step=step, pipeline=pipeline, evaluator=evaluator)
+    return Built(flops=flops, state=state, step=step, pipeline=pipeline, evaluator=evaluator)
 
 
 def _state(experiment: Experiment) -> State:
@@ -100,16 +108,39 @@ def _step(experiment: Experiment, state: State) -> Step:
 
 
 class Pace:
-    """Time spent training; the first call, which compiles, is left out."""
+    """Where the time goes.
 
-    def __init__(self, batch_size: int) -> None:
-        self.batch_size, self.seconds, self.samples, self.compiled = batch_size, 0.0, 0, False
+    Attributes:
+        seconds, samples: of training; the first call, which compiles, is left out.
+        spent: seconds by kind: `start`, `first_call`, `input` (waiting for it), `steps`, and what is timed with `on`.
+    """
+
+    def __init__(self, batch_size: int, began: float) -> None:
+        self.batch_size, self.began, self.seconds, self.samples = batch_size, began, 0.0, 0
+        self.spent: dict[str, float] = collections.defaultdict(float)
 
     def count(self, segment: Segment) -> None:
-        if self.compiled:
-            self.seconds += segment.seconds
-            self.samples += len(segment.rows) * self.batch_size
-        self.compiled = True
+        if "first_call" not in self.spent:
+            self.spent["start"] = time.monotonic() - self.began - segment.seconds
+            self.spent["first_call"] = segment.seconds
+            return
+        self.seconds += segment.seconds
+        self.samples += len(segment.rows) * self.batch_size
+        self.spent["input"] += segment.waited
+        self.spent["steps"] += segment.seconds - segment.waited
+
+    @contextlib.contextmanager
+    def on(self, kind: str) -> Iterator[None]:
+        """Adds the time spent in the context to a kind, and names it in a trace."""
+        began = time.perf_counter()
+        with tf.profiler.experimental.Trace(kind):
+            yield
+        self.spent[kind] += time.perf_counter() - began
+
+    def kinds(self) -> dict[str, float]:
+        """Seconds by kind until now; `python` is the rest: records, callbacks, display."""
+        rest = time.monotonic() - self.began - sum(self.spent.values())
+        return {kind: round(value, 3) for kind, value in {**self.spent, "python": max(0.0, rest)}.items()}
 
     @property
     def rate(self) -> float:
@@ -131,9 +162,9 @@ class Run:
         self.given, self.experiment = experiment, experiment.resolved()
         self.folder, self.overrides = folder, overrides
         built = build(self.experiment)
-        self.state, self.step = built.state, built.step
+        self.flops, self.state, self.step = built.flops, built.state, built.step
         self.pipeline, self.evaluator = built.pipeline, built.evaluator
-        self.pace = Pace(experiment.trainer.batch_size)
+        self.pace = Pace(experiment.trainer.batch_size, self.began)
         self.console = Console(soft_wrap=True)
 
     @property

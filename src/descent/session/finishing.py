@@ -7,13 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 from descent import checklist, checkpoint, display, metric, report, wording
-from descent.folder import read_rows
+from descent.folder import read_rows, write_atomic
+from descent.logger import Profile
 from descent.session import inspecting
 from descent.session.building import Run
 from descent.session.starting import tell
 from descent.types import Record
 
-WALL_CLOCK = ("seconds", "samples_per_second")  # of the summary: not the same in equal runs
+WALL_CLOCK = ("seconds", "samples_per_second", "time")  # of the summary: not the same in equal runs
 
 
 def finish(run: Run, status: str, checked: list[checklist.Line], reason: str = "") -> dict[str, Any]:
@@ -33,11 +34,20 @@ def finish(run: Run, status: str, checked: list[checklist.Line], reason: str = "
         if status == "completed":
             _derived(run, lambda: report.write(run.folder, summary))
             run.folder.write_json("done.json", {"step": summary["steps"]})
+        _profile(run, summary)
     except OSError as error:
         summary |= {"status": "failed", "reason": reason or wording.fault(error)}
     run.folder.events.add(summary["status"], run.now, **({"reason": summary["reason"]} if summary["reason"] else {}))
     _tell_end(run, summary)
     return summary
+
+
+def _profile(run: Run, summary: dict[str, Any]) -> None:
+    """The page of a profiled run."""
+    if any(isinstance(logger, Profile) for logger in run.experiment.logger.values()):
+        page = display.times(summary["time"], run.pace.rate)
+        _derived(run, lambda: write_atomic(run.folder.path / "profile.txt", page))
+        run.say(page)
 
 
 def _tell_end(run: Run, summary: dict[str, Any]) -> None:
@@ -102,4 +112,5 @@ def _summary(run: Run, status: str, reason: str) -> dict[str, Any]:
         "parameters": run.state.model.count_params(),
         "seconds": round(time.monotonic() - run.began, 3),
         "samples_per_second": round(run.pace.rate, 1),
+        "time": run.pace.kinds(),
     }

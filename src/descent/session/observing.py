@@ -75,7 +75,8 @@ class Observer:
         """
         host = self.run.state.host
         host["pending"] = record
-        record = record | self._evaluate(int(record["step"]))
+        with self.run.pace.on("evaluation"):
+            record = record | self._evaluate(int(record["step"]))
         del host["pending"]
         self.ticker.evaluated(record, self.run.pace.rate)
         return self._record(record)

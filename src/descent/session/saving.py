@@ -44,10 +44,11 @@ class Saver:
 
     def at(self, step: int) -> None:
         """Saves what is due: weights that are among the best, and a checkpoint by steps or by minutes."""
-        if step in self._top(self.run.state.host):
-            self._keep(step)
-        if step in self.due or time.monotonic() - self.last > self.every_seconds:
-            self.save(periodic=step in self.due)
+        with self.run.pace.on("saving"):
+            if step in self._top(self.run.state.host):
+                self._keep(step)
+            if step in self.due or time.monotonic() - self.last > self.every_seconds:
+                self.save(periodic=step in self.due)
 
     def save(self, *, periodic: bool = False) -> None:
         """Hands a snapshot of this moment to the writer; waits for the one before, should it not be done yet."""

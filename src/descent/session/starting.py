@@ -96,11 +96,10 @@ def _raw_inputs(run: Run) -> dict[Split, np.ndarray] | None:
 def _facts(run: Run, start: int) -> dict[str, str]:
     spec, model, trainer, pipeline = run.pipeline.spec, run.state.model, run.experiment.trainer, run.pipeline
     sizes = " / ".join(f"{spec.sizes[split]:,}" for split in metric.PREFIX)
-    flops = metric.flops(model)
     xla = "XLA" if run.step.jit else "graph"
     facts = {
         "data": f"{type(run.experiment.data).__name__} {spec.shape}, {sizes} train / validation / test",
-        "model": f"{model.name}, {model.count_params():,} parameters, {flops / 1e6:,.3g} MFLOP a sample",
+        "model": f"{model.name}, {model.count_params():,} parameters, {run.flops / 1e6:,.3g} MFLOP a sample",
         "device": f"{environment.device()}, {trainer.cores()} threads, {trainer.precision}, {xla}",
         "steps": f"{pipeline.steps:,} of {trainer.batch_size} samples "
         f"({pipeline.steps / run.experiment.clock.steps_per_epoch:.3g} epochs), {pipeline.chunk} a call",

@@ -1,0 +1,51 @@
+"""Descent itself: the whole session, with evaluation, log and TensorBoard, in a folder that is thrown away."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from benchmark_peers.turns import Turns
+from descent import Experiment, trainer
+from descent.folder import RunFolder
+from descent.trainer import Segment
+
+
+def paced(turns: Turns) -> Callable[..., Iterator[Segment]]:
+    """The trainer's loop, held between two calls of the compiled program whenever a turn is over."""
+
+    def train(*arguments: Any) -> Iterator[Segment]:
+        for segment in trainer.train(*arguments):
+            yield segment
+            turns(segment.step, float(np.mean(segment.rows[:, segment.names.index("loss")])))
+
+    return train
+
+
+def session(experiment: Experiment, turns: Turns, **changes: Any) -> None:
+    """A run of `train.py`, with some fields of the trainer changed."""
+    from descent.session import Session
+
+    changed = dataclasses.replace(experiment, trainer=dataclasses.replace(experiment.trainer, **changes))
+    with tempfile.TemporaryDirectory() as folder, mock.patch("descent.session.running.train", paced(turns)):
+        Session(changed, RunFolder(Path(folder) / "run"), []).run()
+
+
+def silent(experiment: Experiment, turns: Turns) -> None:
+    """The same without logger, with one row of the log an evaluation: what logging costs."""
+    session(dataclasses.replace(experiment, logger={}), turns, log_every=10**9)
+
+
+def pipeline(experiment: Experiment, turns: Turns) -> None:
+    """The input alone: every chunk is made and thrown away."""
+    from descent.session import build
+
+    made = build(experiment.resolved()).pipeline
+    for count, _ in enumerate(made.training(0), 1):
+        turns(count * made.chunk, 0.0)

@@ -1,0 +1,61 @@
+"""The model of an experiment from Keras' own layers, written as a tutorial would, with the same weights."""
+
+from __future__ import annotations
+
+import keras
+
+from descent.model import Cnn
+from descent.model.base import finish, kernels, start
+from descent.model.layers import BatchNormalization, Dropout
+from descent.types import Regularization, Spec
+
+
+def model(part: object, ours: keras.Model, spec: Spec, regularization: Regularization) -> keras.Model:
+    """The plain counterpart of `ours`, which `part` built; it starts from the same weights."""
+    made = (
+        cnn(part, spec, regularization)
+        if isinstance(part, Cnn)
+        else keras.models.clone_model(ours, clone_function=_plain)
+    )
+    copy_weights(ours, made)
+    return made
+
+
+def _plain(layer: keras.Layer) -> keras.Layer:
+    """Keras' layer in the place of one of ours."""
+    config = layer.get_config()
+    if isinstance(layer, BatchNormalization):
+        return keras.layers.BatchNormalization.from_config(config)
+    if type(layer) is Dropout:
+        kind = keras.layers.SpatialDropout2D if config["spatial"] else keras.layers.Dropout
+        return kind(config["rate"], name=layer.name)
+    return type(layer).from_config(config)
+
+
+def cnn(part: Cnn, spec: Spec, regularization: Regularization) -> keras.Model:
+    """As everyone writes it: biases everywhere, the nonlinearity right after the norm, pooling last."""
+    layers = keras.layers
+    inputs, x = start(spec)
+    for i, (width, rate) in enumerate(
+        zip(part.widths, regularization.rates("spatial_dropout", len(part.widths)), strict=True)
+    ):
+        x = layers.Conv2D(width, 3, padding="same", kernel_initializer=kernels(part.initializer), name=f"conv_{i}")(x)
+        x = layers.BatchNormalization(name=f"norm_{i}")(x)
+        x = layers.ReLU()(x)
+        x = layers.MaxPooling2D(2, padding="same")(x)
+        x = layers.SpatialDropout2D(rate)(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    x = layers.Dense(part.dense, kernel_initializer=kernels(part.initializer), name="dense")(x)
+    x = layers.BatchNormalization(name="norm_dense")(x)
+    x = layers.ReLU()(x)
+    x = layers.Dropout(regularization.rates("dropout", 1)[0])(x)
+    return finish(inputs, x, spec, name="plain_cnn")
+
+
+def copy_weights(source: keras.Model, target: keras.Model) -> None:
+    """Copies weights between models whose layers have the same names; a bias that only one of them has is zero."""
+    for layer in (layer for layer in target.layers if layer.weights):
+        found = {v.name: v for v in source.get_layer(layer.name).weights}
+        for variable in layer.weights:
+            value = found.get(variable.name)
+            variable.assign(keras.ops.zeros_like(variable) if value is None else value)

@@ -1,0 +1,140 @@
+"""The same training in PyTorch: eager, compiled, or in bfloat16 with channels last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from benchmark_peers import torch_models
+from benchmark_peers.task import Task
+from benchmark_peers.turns import Turns
+from descent import UserError
+from descent.augmentation import FlipCrop, Mixing, NoMixing, NoSampleAugmentation
+from descent.loss import CrossEntropy
+from descent.optimizer import SGD, Adam
+
+
+def train(task: Task, turns: Turns, *, compiled: bool = False, bfloat16: bool = False) -> None:
+    check(task)
+    torch.set_num_threads(task.experiment.trainer.cores())
+    torch.manual_seed(task.experiment.seed)
+    layout = torch.channels_last if bfloat16 else torch.contiguous_format
+    model = torch_models.build(task).to(memory_format=layout)
+    forward = torch.compile(model) if compiled else model
+    optimizer = optimizer_of(task, model)
+    batches, total, step = Batches(task, layout), 0.0, 0
+    while True:
+        for inputs, targets in batches.epoch():
+            for group in optimizer.param_groups:
+                group["lr"] = float(task.rates[step])
+            optimizer.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+                outputs = forward(inputs)
+            outputs = outputs.float()
+            loss = functional.cross_entropy(outputs, targets, label_smoothing=task.smoothing)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), task.max_norm) if task.max_norm < float("inf") else None
+            optimizer.step()
+            total, step = total + loss.item(), step + 1
+            (outputs.argmax(1) == targets.argmax(1)).float().mean().item()
+            if step % task.evaluate_every == 0:
+                evaluate(forward, model, task, layout)
+            if step % min(10, task.epoch) == 0 or step == 1:
+                turns(step, total / (1 if step == 1 else min(10, task.epoch)))
+                total = 0.0
+
+
+def check(task: Task) -> None:
+    parts = task.experiment.augmentation
+    known = isinstance(parts.sample, (FlipCrop, NoSampleAugmentation)) and isinstance(parts.batch, (Mixing, NoMixing))
+    if not known or getattr(parts.batch, "mode", "batch") != "batch":
+        raise UserError("benchmark: the PyTorch peer does augmentation=flip_crop, mixup, cutmix or none, by batches")
+    if type(task.experiment.loss) is not CrossEntropy or not isinstance(task.experiment.optimizer, (Adam, SGD)):
+        raise UserError(
+            "benchmark: the PyTorch peer does loss=cross_entropy with optimizer=adam, adamw, momentum or nesterov"
+        )
+
+
+def optimizer_of(task: Task, model: nn.Module) -> torch.optim.Optimizer:
+    """Decay on kernels only; the fused kernels, which are the fastest on a CPU."""
+    part = task.experiment.optimizer
+    assert isinstance(part, (Adam, SGD))  # `check`
+    kernels = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim == 1]
+    groups = [{"params": kernels, "weight_decay": part.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    if isinstance(part, SGD):
+        return torch.optim.SGD(groups, momentum=part.momentum, nesterov=part.nesterov, fused=True)
+    return torch.optim.AdamW(groups, betas=(part.beta_1, part.beta_2), eps=part.epsilon, fused=True)
+
+
+@torch.no_grad()
+def evaluate(forward: nn.Module, model: nn.Module, task: Task, layout: torch.memory_format) -> float:
+    model.eval()
+    inputs, labels = (torch.from_numpy(a) for a in task.arrays["validation"])
+    hits = 0
+    for x, y in zip(inputs.split(256), labels.split(256), strict=True):
+        hits += int((forward(scaled(x, task, layout)).argmax(1) == y).sum())
+    model.train()
+    return hits / len(labels)
+
+
+def scaled(raw: Tensor, task: Task, layout: torch.memory_format) -> Tensor:
+    """Raw rows of the data as [b, c, h, w] in the range the model sees."""
+    return (raw.permute(0, 3, 1, 2).float() * task.spec.scale).contiguous(memory_format=layout)
+
+
+class Batches:
+    """An epoch's batches, gathered from memory, augmented and mixed whole."""
+
+    def __init__(self, task: Task, layout: torch.memory_format) -> None:
+        self.task, self.layout = task, layout
+        self.inputs, self.labels = (torch.from_numpy(a) for a in task.arrays["train"])
+        self.sample, self.mixing = task.experiment.augmentation.sample, task.experiment.augmentation.batch
+
+    def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
+        order = torch.randperm(len(self.inputs))
+        for rows in order.split(self.task.batch_size)[: self.task.epoch]:
+            raw = self.inputs[rows]
+            if isinstance(self.sample, FlipCrop):
+                raw = flip_crop(raw, self.sample.shift, bool(self.sample.flip))
+            targets = functional.one_hot(self.labels[rows].long(), self.task.spec.num_classes or 1).float()
+            yield self.mix(scaled(raw, self.task, self.layout), targets)
+
+    def mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        mixing = self.mixing
+        if not isinstance(mixing, Mixing) or torch.rand(()) >= mixing.prob:
+            return x, y
+        cut = bool(mixing.cutmix_alpha) and (not mixing.mixup_alpha or bool(torch.rand(()) < mixing.switch_prob))
+        alpha = mixing.cutmix_alpha if cut else mixing.mixup_alpha
+        share = float(torch.distributions.Beta(alpha, alpha).sample())
+        if cut:
+            x, share = pasted(x, share)
+        else:
+            x = share * x + (1 - share) * x.flip(0)
+        return x, share * y + (1 - share) * y.flip(0)
+
+
+def pasted(x: Tensor, share: float) -> tuple[Tensor, float]:
+    """CutMix with the mirrored batch; returns the share of each image that is left."""
+    height, width = x.shape[2:]
+    rows, columns = (round((1 - share) ** 0.5 * n) for n in (height, width))
+    y, c = (int(torch.randint(n, ())) for n in (height, width))
+    top, left = max(0, y - rows // 2), max(0, c - columns // 2)
+    bottom, right = min(height, y - rows // 2 + rows), min(width, c - columns // 2 + columns)
+    mixed = x.clone()
+    mixed[:, :, top:bottom, left:right] = x.flip(0)[:, :, top:bottom, left:right]
+    return mixed, 1 - (bottom - top) * (right - left) / (height * width)
+
+
+def flip_crop(raw: Tensor, shift: int, flip: bool) -> Tensor:
+    """Shifts and flips of raw images [b, h, w, c], as two gathers."""
+    count, height, width, _ = raw.shape
+    padded = functional.pad(raw, (0, 0, shift, shift, shift, shift))
+    moves = torch.randint(0, 2 * shift + 1, (count, 2))
+    rows, columns = torch.arange(height) + moves[:, :1], torch.arange(width) + moves[:, 1:]
+    if flip:
+        columns = torch.where(torch.rand(count, 1) < 0.5, columns.flip(1), columns)
+    return padded[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
