@@ -127,7 +127,7 @@ class Log:
         Raises:
             OSError: they could not be written; they are kept.
         """
-        if not os.fstat(self.file.fileno()).st_nlink:
+        if not os.path.exists(self.file.name):  # the open file would take rows that nobody finds
             raise FileNotFoundError(f"{self.file.name} has vanished")
         try:
             written = 0

@@ -120,6 +120,6 @@ def _close_key(key: str, known: list[str]) -> str:
 def fault(error: BaseException) -> str:
     """What a library or the system says of its failure, without the names of graph nodes."""
     said = getattr(error, "message", None) or str(error) or type(error).__name__
-    return " ".join(
-        re.sub(r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*?\](?: name:)?|Detected at node.*", " ", said, flags=re.S).split()
-    )
+    said = re.sub(r"^.*?Error in user-defined function.*?Iterator::\S+: ", "", said, flags=re.S)
+    nodes = r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*?\](?: name:)?|Detected at node.*"
+    return " ".join(re.sub(nodes, " ", said, flags=re.S).split())

@@ -149,7 +149,7 @@ class Session(Run):
         text = f"step {step} is not finite ({said}; samples {shortened(about['samples'])})"
         if trainer.nonfinite == "rollback" and host.get("rollbacks", 0) < trainer.nonfinite_limit:
             return self._roll_back(text, step, about)
-        self.folder.events.add("halted", step, **about)
+        self.folder.events.add("fault", step, **about)
         self.say(f"halted: {text}. {self._advice()}")
         return "halted"
 
