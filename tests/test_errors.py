@@ -27,7 +27,8 @@ BAD = {
     "choose one of centralize, decay_all, fold_rate, layer_decay, learning_rate, momentum, multipliers, nesterov, "
     "weight_decay",
     "traner.epochs=3": "traner.epochs: there is no such key; did you mean trainer.epochs?",
-    "+model.depth=3": "model.depth: there is no such key; choose one of activation, initializer, widths",
+    "+model.depth=3": "model.depth: there is no such key; choose one of activation, initializer, "
+    "norm, residual, widths",
     "+optimizer.learning_rate=3": "+optimizer.learning_rate: the key is there already; leave out the +",
     "optimizer.learning_rate=-1": "optimizer.learning_rate=-1: should be above 0",
     "optimizer.learning_rate=fast": "optimizer.learning_rate=fast: should be a number",
@@ -56,18 +57,33 @@ BAD = {
     "callback.early_stopping.monitor=val/acc": "callback.early_stopping.monitor=val/acc is not evaluated; "
     "choose one of val/loss, val/accuracy",
     "data=synthetic data.num_classes=null augmentation=mixup loss=mse regularization=none": (
-        "augmentation.batch mixes class labels, and this data has real targets; use augmentation/batch=none"
+        "augmentation/batch: made for class labels, and this data has real targets; use augmentation/batch=none"
     ),
-    "data=synthetic data.num_classes=null loss=mse": "regularization.label_smoothing needs class labels, "
-    "and this data has real targets; set it to 0",
-    "data=synthetic data.num_classes=null regularization=none": "loss: CrossEntropy needs class labels, "
+    "data=synthetic data.num_classes=null loss=mse": "regularization.label_smoothing: made for class labels, "
+    "and this data has real targets; use regularization.label_smoothing=0",
+    "data=synthetic data.num_classes=null regularization=none": "loss: made for class labels, "
     "and this data has real targets; use loss=mse",
+    "data=synthetic data.num_classes=null": "loss and regularization.label_smoothing: made for class labels, "
+    "and this data has real targets; use loss=mse regularization.label_smoothing=0",
     "data.validation=0.6 data.test=0.5": "data: validation + test = 1.1 should leave samples to train on",
     "optimizer=null": "a group cannot be null; choose an option (`none` where it can be off)",
     "optimizer.learning_rate": "optimizer.learning_rate: not an override; "
     "write key=value, and quote what has spaces or brackets",
     "augmentation=mixup augmentation.batch.mixup_alpha=0.0": "augmentation.batch: mixup_alpha or cutmix_alpha "
     "should be above 0 (or choose augmentation/batch=none)",
+    "clipping=global_norm clipping.max_norm=0": "clipping.max_norm=0: should be above 0",
+    "averaging=ema averaging.decay=1": "averaging.decay=1: should be below 1",
+    "optimizer=adam optimizer.beta_1=1.2": "optimizer.beta_1=1.2: should be below 1",
+    "callback.checkpoint.keep=0": "callback.checkpoint.keep=0: should be at least 1",
+    "callback.early_stopping.mode=up": "callback.early_stopping.mode=up: should be 'auto', 'min' or 'max'",
+    "augmentation/sample=standard augmentation.sample.rotation=-3": "augmentation.sample.rotation=-3: "
+    "should be at least 0",
+    "model=vit_tiny model.width=10": "model: width=10 is no multiple of heads=3",
+    "model=lstm": "model: Lstm is for text data, and this is image; use model=cnn",
+    "trainer.precision=float16": "trainer.precision=float16: should be 'float32', 'mixed_bfloat16' or 'mixed_float16'",
+    "trainer.accumulate=3": "trainer: batch_size=32 should be a multiple of accumulate=3",
+    "loss=focal loss.class_weights=[1,2]": "loss.class_weights has 2 factors, and the data has 10 classes",
+    "sharpness=sam sharpness.rho=0": "sharpness.rho=0: should be above 0",
 }
 
 
