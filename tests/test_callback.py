@@ -6,7 +6,9 @@ import math
 
 import pytest
 
+from descent import checkpoint
 from descent.callback import Checkpoint, EarlyStopping, higher_is_better
+from descent.folder import read_rows
 
 
 def run(callback, values, monitor="val/loss"):
@@ -51,3 +53,30 @@ def test_a_record_without_the_metric_changes_nothing():
 def test_the_direction_follows_from_the_name(monitor, higher):
     assert higher_is_better(monitor, "auto") is higher
     assert higher_is_better(monitor, "max")
+
+
+@pytest.mark.parametrize(("monitor", "best"), [("val/loss", [4, 2, 7]), ("val/accuracy", [6, 1, 3])])
+def test_the_top_are_the_first_of_all_that_were_sorted(monitor, best):
+    values = [0.8, 0.2, 0.8, 0.1, math.nan, 0.9, 0.3]
+    memory = run(Checkpoint(monitor=monitor, top_k=3), values, monitor)[-1].memory
+    assert memory["top"] == [[values[step - 1], step] for step in best]
+
+
+def test_top_k_of_a_run_keeps_the_weights_of_its_best_evaluations(quick, folder):
+    words = ("trainer.eval_every=2st", "trainer.log_every=2", "callback=[checkpoint]", "callback.checkpoint.top_k=3")
+    quick(*words, "optimizer.learning_rate=1").run(folder)  # so high that the last are not the best
+    rows = [row for row in read_rows(folder / "metrics.jsonl") if "val/loss" in row]
+    best = sorted(rows, key=lambda row: row["val/loss"])[:3]
+    assert {row["step"] for row in best} != {16, 18, 20}
+    folders = {f"top-{int(row['step']):06d}" for row in best}
+    assert {path.name for path in (folder / "checkpoints").glob("top-*")} == folders
+    first, tested = (folder / "checkpoints" / name for name in (f"top-{int(best[0]['step']):06d}", "best"))
+    for a, b in zip(checkpoint.load_weights(first), checkpoint.load_weights(tested), strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
+@pytest.mark.parametrize(("minutes", "expected"), [(1e-9, [5, 10, 15, 20]), (60, [20]), ("null", [20])])
+def test_a_checkpoint_is_due_by_the_clock_as_well(quick, folder, minutes, expected):
+    words = ("trainer.eval_every=5st", "callback=[checkpoint]", "callback.checkpoint.keep=9")
+    quick(*words, "callback.checkpoint.every=1.0", f"callback.checkpoint.every_minutes={minutes}").run(folder)
+    assert sorted(checkpoint.steps(folder / "checkpoints")) == expected

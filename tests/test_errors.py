@@ -115,6 +115,7 @@ def train(*words: str, env: dict[str, str], cwd: Path) -> subprocess.CompletedPr
         ["optimizer=adamm"],
         ["-m", "optimizer=sgd,adam", "seed=0,x"],
         ["resume=nowhere"],
+        ["init_from=nowhere"],
         ["trainer.epochs=1", "trainer.steps=1"],
     ],
 )

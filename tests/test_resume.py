@@ -102,3 +102,10 @@ def test_sigkill_and_the_command_line(tmp_path):
         for x, y in zip(arrays, two.arrays[kind], strict=True):
             np.testing.assert_array_equal(x, y, strict=True)
     assert (whole / "metrics.jsonl").read_bytes() == (cut / "metrics.jsonl").read_bytes()
+
+
+def test_a_run_killed_after_its_last_step_is_finished(quick, tmp_path):
+    whole = quick(*RICH).run(tmp_path / "whole")
+    (tmp_path / "whole/done.json").unlink()
+    (tmp_path / "whole/summary.json").unlink()
+    assert quick(*RICH).run(tmp_path / "whole").record == whole.record

@@ -201,7 +201,7 @@ def compose(*overrides: str) -> Experiment:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return to_experiment(hydra_compose("train", list(overrides)))
+            return initial.checked(to_experiment(hydra_compose("train", list(overrides))))
     except COMPOSING as error:
         raise UserError(reworded(error, overrides)) from error
 
@@ -363,8 +363,8 @@ class Guard(Callback):
         try:
             _check_folder(config, list(config.hydra.overrides.hydra))
             run = planned(config, list(config.hydra.overrides.task), config.hydra.run.dir)
-            if run.init_from is not None and not RunFolder(config.hydra.run.dir).used:
-                initial.place(run.init_from)
+            if not RunFolder(config.hydra.run.dir).used:
+                initial.checked(run)
         except UserError as error:
             fail(str(error))
 

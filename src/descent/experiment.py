@@ -183,10 +183,10 @@ class Experiment:
         from descent.signals import Interruption
 
         place = RunFolder(folder or new_folder(self.name))
-        if self.init_from is not None and not place.used:
-            initial.place(self.init_from)
         if place.used:
             refuse_another(self, load_experiment(place.path), place)
+        else:
+            initial.checked(self)
         if place.complete:
             print(f"{place.path} is complete already")
             model, summary = restore(place.path)[1].state.model, place.read_json("summary.json")

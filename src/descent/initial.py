@@ -16,6 +16,7 @@ with epy.lazy_imports():
     import keras
 
 if TYPE_CHECKING:
+    from descent.experiment import Experiment
     from descent.state import State
 
 Weights = Mapping[str, np.ndarray]
@@ -39,6 +40,17 @@ def place(source: str) -> Path:
     if (path / checkpoint.MANIFEST).is_file():
         return path
     raise UserError(f"init_from={source}: neither a run folder, nor one of its checkpoints, nor a .keras file")
+
+
+def checked(run: Experiment) -> Experiment:
+    """The run, once it is seen that the weights it is to start from are there.
+
+    Raises:
+        UserError: they are not.
+    """
+    if run.init_from is not None:
+        place(run.init_from)
+    return run
 
 
 def read(source: str) -> Weights:

@@ -200,7 +200,8 @@ def train(
     """
     most, compiled = pipeline.chunk if math.isinf(call_seconds) else 1, False
     starts, began = pipeline.starts(start, stops), time.perf_counter()
-    for first, limit, chunk in zip(starts, [*starts[1:], pipeline.steps], pipeline.training(start, stops), strict=True):
+    limits = [*starts, pipeline.steps][1:]  # none where all steps are done already
+    for first, limit, chunk in zip(starts, limits, pipeline.training(start, stops), strict=True):
         begin, waited = first, time.perf_counter() - began
         while begin < limit:
             wanted = min(begin + most, limit)
