@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from descent.types import Count, Logger, Record, Sink, part
+
+
+@runtime_checkable
+class Concluding(Sink, Protocol):
+    """A sink that stays open to the end of the run, and is told its summary and where its figures are."""
+
+    def conclude(self, summary: Mapping[str, Any], plots: Path) -> None: ...
 
 
 @part
@@ -112,6 +120,7 @@ class _WandBRun:
         import wandb
         import yaml
 
+        wandb.setup(wandb.Settings(silent=True))
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         kept = folder / "wandb_id"
         if not kept.exists():
@@ -132,14 +141,28 @@ class _WandBRun:
     def _mode(self, wanted: str) -> Literal["online", "offline"]:
         if wanted == "online" or _reachable():
             return "online"
-        print("wandb: no key or no network, so the run is kept offline; `wandb sync` sends it later", file=sys.stderr)
+        _tell_offline()
         return "offline"
 
     def write(self, record: Record) -> None:
         self.run.log({name: v for name, v in record.items() if "/" in name}, step=int(record["step"]))
 
+    def conclude(self, summary: Mapping[str, Any], plots: Path) -> None:
+        """Figures go into the row of the last step, under plots/."""
+        import wandb
+
+        figures = {f"plots/{path.stem}": wandb.Image(str(path)) for path in sorted(plots.glob("*.png"))}
+        if figures:
+            self.run.log(figures)
+        self.run.summary.update(dict(summary))
+
     def close(self) -> None:
         self.run.finish()
+
+
+@functools.cache  # once, however often a process opens the logger
+def _tell_offline() -> None:
+    print("wandb: no key or no network, so the run is kept offline; `wandb sync` sends it later", file=sys.stderr)
 
 
 def _reachable() -> bool:
@@ -172,6 +195,16 @@ class Loggers:
         for served in self.served:
             served.write(dict(record))
 
+    def trained(self) -> None:
+        """Closes those that are not told how the run ended."""
+        for served in self.served:
+            served.trained()
+
+    def conclude(self, summary: Mapping[str, Any], plots: Path) -> None:
+        """Gives the others the summary, and the figures in a folder."""
+        for served in self.served:
+            served.conclude(summary, plots)
+
     def close(self) -> None:
         for served in self.served:
             served.close()
@@ -181,19 +214,43 @@ class _Served:
     """One logger and its thread."""
 
     def __init__(self, name: str, logger: Logger, folder: str, step: int) -> None:
-        self.name, self.sink, self.failed = name, cast(Sink, None), False
+        self.name, self.failed = name, False
+        self.sink: Sink | None = None
         self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"logger-{name}")
         self._do(lambda: setattr(self, "sink", logger.open(folder, step=step)))
 
     def write(self, record: Record) -> None:
-        self._do(lambda: self.sink.write(record))
+        def action() -> None:
+            if self.sink:
+                self.sink.write(record)
+
+        self._do(action)
+
+    def trained(self) -> None:
+        def action() -> None:
+            if not isinstance(self.sink, Concluding):
+                self._shut()
+
+        self._do(action).result()
+
+    def conclude(self, summary: Mapping[str, Any], plots: Path) -> None:
+        def action() -> None:
+            if isinstance(self.sink, Concluding):
+                self.sink.conclude(summary, plots)
+
+        self._do(action)
 
     def close(self) -> None:
-        self._do(lambda: self.sink.close())
+        self._do(self._shut)
         self.thread.shutdown()
 
-    def _do(self, action: Callable[[], object]) -> None:
-        self.thread.submit(self._guarded, action)
+    def _shut(self) -> None:
+        sink, self.sink = self.sink, None
+        if sink:
+            sink.close()
+
+    def _do(self, action: Callable[[], object]) -> Future[None]:
+        return self.thread.submit(self._guarded, action)
 
     def _guarded(self, action: Callable[[], object]) -> None:
         if self.failed:

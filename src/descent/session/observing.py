@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,14 @@ class Observer:
         self.ticker.__exit__()
         self._flush()
         self.log.close()
+        self.loggers.trained()
+
+    def conclude(self, summary: Mapping[str, Any]) -> None:
+        """Tells the loggers how the run ended."""
+        self.loggers.conclude(summary, self.run.folder.plots)
+
+    def close(self) -> None:
+        """Closes the loggers that are still open, and waits for them."""
         self.loggers.close()
 
     def restart(self, step: int, log_size: int) -> None:

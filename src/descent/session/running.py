@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from typing import Any
 
 from etils import epy
@@ -49,12 +50,15 @@ class Session(Run):
         """Trains to the end; returns the summary, and leaves the best weights in the model."""
         with self.interruption, self.folder.held():
             first, checked = start(self, self.mismatch), check(self)
-            with Observer(self, first) as self.observer, Saver(self, self.observer.log) as self.saver:
-                status, reason = self._guarded(first)
-            self.interruption.ask = None  # from here on everything is on disk
-            if self.interruption.received and status == "completed":
-                status = "interrupted"
-            return finish(self, status, checked, reason)
+            with closing(Observer(self, first)) as self.observer:
+                with self.observer, Saver(self, self.observer.log) as self.saver:
+                    status, reason = self._guarded(first)
+                self.interruption.ask = None  # from here on everything is on disk
+                if self.interruption.received and status == "completed":
+                    status = "interrupted"
+                summary = finish(self, status, checked, reason)
+                self.observer.conclude(summary)
+            return summary
 
     def _guarded(self, first: int) -> tuple[str, str]:
         """Trains, and saves where the state is whole; returns the status and what went wrong, if anything did."""
