@@ -12,10 +12,10 @@ from descent import UserError, compose, seeds
 from descent.augmentation import Chain, Cutout, FlipCrop, NoMixing, Standard
 from descent.data.pipeline import Pipeline
 from descent.types import SampleAugmentation, Spec
-from test_conf import OPTIONS
+from test_conf import FOR_IMAGES
 
 SHAPES = [(9, 6, 3), (5, 8, 1), (1, 7, 3), (2, 2, 1)]
-every_option = pytest.mark.parametrize("option", OPTIONS["augmentation/sample"])
+every_option = pytest.mark.parametrize("option", sorted({"none", *FOR_IMAGES["augmentation/sample"]}))
 every_shape = pytest.mark.parametrize("shape", SHAPES)
 
 

@@ -191,7 +191,8 @@ def test_a_value_does_not_depend_on_which_others_are_asked_for(name):
     together = schedule(middles(24).reshape(2, 3, 4))
     alone = [float(schedule(np.array(x))) for x in middles(24)]
     assert together.shape == (2, 3, 4)
-    assert together.ravel().tolist() == alone
+    # Not to the bit: NumPy's vector kernels (of a power, say) may part from its scalar ones in the last place.
+    np.testing.assert_allclose(together.ravel(), alone, rtol=1e-15)
 
 
 @every_shape
