@@ -147,7 +147,7 @@ OPTIONS = {
 }
 # Overlays over the whole config: not parts of a run.
 OVERLAYS = {
-    "experiment": ["docstrings", "fashion_cnn", "optimizer_comparison", "recipe"],
+    "experiment": ["docstrings", "fashion_cnn", "finetune", "optimizer_comparison", "recipe"],
     "debug": ["fast", "overfit", "profile"],
     "sweep": ["course", "lr_grid", "seeds"],
     **{"hydra/help": ["descent"], "hydra/launcher": ["pool"], "hydra/sweeper": ["grid", "optuna"]},

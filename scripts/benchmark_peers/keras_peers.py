@@ -28,7 +28,7 @@ class Rates(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def optimizer(task: Task, model: keras.Model) -> keras.Optimizer:
-    made = task.experiment.optimizer.build(model.trainable_variables)
+    made = task.experiment.optimizer.build(model.trainable_variables, len(task.rates))
     made._learning_rate = Rates(task.rates)
     if np.isfinite(task.max_norm):
         made.global_clipnorm = task.max_norm

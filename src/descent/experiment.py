@@ -150,6 +150,7 @@ class Experiment:
         return dataclasses.replace(
             self,
             augmentation=augmentation,
+            optimizer=with_fractions(self.optimizer, clock),
             schedule=with_fractions(self.schedule, clock),
             averaging=with_fractions(self.averaging, clock),
             callback={name: with_fractions(callback, clock) for name, callback in self.callback.items()},

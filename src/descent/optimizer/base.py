@@ -6,11 +6,11 @@ import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator
 
-from descent.types import Flag, Fraction, NonNegative, Positive, UserError, part
+from descent.types import Flag, Fraction, Length, NonNegative, Pattern, Positive, UserError, part
 
 if TYPE_CHECKING:
     import keras
@@ -58,7 +58,13 @@ class Optimizer:
         layer_decay: the rate of a layer over that of the next; 1 gives all the same, 0 trains the last layer alone.
         multipliers: factor of the rate by regular expression, searched in the variable's path ("head/kernel"); the
             first that matches counts.
+        frozen: regular expression of variable paths: these keep their weights, bit for bit, until `unfreeze`. What the
+            rule remembers of their gradients is kept up meanwhile, so that their first step is no leap. Statistics of
+            batch normalisation, which no gradient moves, are not held.
+        unfreeze: length of the run, in updates, after which they train as the others; 1: never.
     """
+
+    lengths: ClassVar[tuple[str, ...]] = ("unfreeze",)
 
     learning_rate: Positive = 1e-3
     weight_decay: NonNegative = 0.0
@@ -66,22 +72,25 @@ class Optimizer:
     centralize: Flag = False
     layer_decay: Fraction = 1.0
     multipliers: Multipliers = ()
+    frozen: Pattern | None = None
+    unfreeze: Length = 1.0
 
-    def build(self, variables: Sequence[keras.Variable]) -> keras.Optimizer:
-        """The Keras optimizer with its slots for `variables`, in their order.
+    def build(self, variables: Sequence[keras.Variable], steps: int = 0) -> keras.Optimizer:
+        """The Keras optimizer with its slots for `variables`, in their order, for a run of so many steps.
 
         Raises:
-            UserError: a pattern of `multipliers` matches no variable.
+            UserError: a pattern of `multipliers`, or `frozen`, matches no variable.
         """
         optimizer = self.create(learning_rate=self.learning_rate, weight_decay=self.weight_decay or None)
         if self.weight_decay and not self.decay_all:
             optimizer.exclude_from_weight_decay(var_list=[v for v in variables if v.name in SPARED])
         factors = self.factors(variables)
         central = [self.centralize and is_kernel(v) for v in variables]
-        if any(central) or any(factor != 1 for factor in factors):
+        starts = self.starts(variables, steps)
+        if any(central) or any(starts) or any(factor != 1 for factor in factors):
             from descent.optimizer.rules import adjust
 
-            adjust(optimizer, factors, central)
+            adjust(optimizer, factors, central, starts)
         optimizer.build(list(variables))
         return optimizer
 
@@ -89,12 +98,20 @@ class Optimizer:
         """The Keras optimizer without slots; `common` are its learning rate and weight decay."""
         raise NotImplementedError
 
+    def starts(self, variables: Sequence[keras.Variable], steps: int) -> list[int]:
+        """The number of updates after which each variable trains; -1: it never does."""
+        if self.frozen is None:
+            return [0] * len(variables)
+        paths = [v.path for v in variables]
+        _check_matches("frozen", self.frozen, paths)
+        start = -1 if self.unfreeze == 1 else round(float(self.unfreeze) * steps)
+        return [start if re.search(self.frozen, path) else 0 for path in paths]
+
     def factors(self, variables: Sequence[keras.Variable]) -> list[float]:
         """The factor of the rate of each variable."""
         paths = [v.path for v in variables]
         for pattern, _ in self.multipliers:
-            if not any(re.search(pattern, path) for path in paths):
-                raise UserError(f"optimizer.multipliers: {pattern} matches none of {', '.join(paths)}")
+            _check_matches("multipliers", pattern, paths)
         numbers = layer_numbers(variables)
         last = max(numbers, default=0)
         return [
@@ -104,6 +121,11 @@ class Optimizer:
 
     def _multiplier(self, path: str) -> float:
         return next((factor for pattern, factor in self.multipliers if re.search(pattern, path)), 1.0)
+
+
+def _check_matches(key: str, pattern: str, paths: Sequence[str]) -> None:
+    if not any(re.search(pattern, path) for path in paths):
+        raise UserError(f"optimizer.{key}: {pattern} matches none of {', '.join(paths)}")
 
 
 def is_kernel(variable: keras.Variable) -> bool:

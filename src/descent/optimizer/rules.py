@@ -254,15 +254,23 @@ class Adjusted(keras.optimizers.Optimizer):
 
     rate_factors: tuple[float, ...]
     central: tuple[bool, ...]
+    starts: tuple[int, ...]
 
     def _apply_weight_decay(self, variables: Any) -> None:
         """Done in `update_step`."""
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: Any) -> None:
         i = self._get_variable_index(variable)
-        factor = self.rate_factors[i]
-        if factor == 0:
+        if self.rate_factors[i] == 0 or self.starts[i] < 0:
             return
+        before = tf.identity(variable) if self.starts[i] else None
+        self._step(i, gradient, variable, learning_rate)
+        if before is not None:
+            # Put back rather than a rate of zero: zero times what is not finite is not zero.
+            variable.assign(tf.where(self.iterations >= self.starts[i], tf.convert_to_tensor(variable), before))
+
+    def _step(self, i: int, gradient: tf.Tensor, variable: tf.Variable, learning_rate: Any) -> None:
+        factor = self.rate_factors[i]
         rate = tf.cast(learning_rate, variable.dtype)
         rate = rate if factor == 1 else rate * factor
         if self.weight_decay and self._use_weight_decay(variable):
@@ -270,11 +278,13 @@ class Adjusted(keras.optimizers.Optimizer):
         super().update_step(centralized(gradient) if self.central[i] else gradient, variable, rate)
 
 
-def adjust(optimizer: keras.Optimizer, factors: Sequence[float], central: Sequence[bool]) -> None:
-    """Gives each variable a factor of its rate, and centralises the gradients of some."""
+def adjust(
+    optimizer: keras.Optimizer, factors: Sequence[float], central: Sequence[bool], starts: Sequence[int]
+) -> None:
+    """Gives each variable a factor of its rate and a first update (-1: none); centralises the gradients of some."""
     kind = type(optimizer)
     optimizer.__class__ = type(kind.__name__, (Adjusted, kind), {})
-    optimizer.rate_factors, optimizer.central = tuple(factors), tuple(central)
+    optimizer.rate_factors, optimizer.central, optimizer.starts = tuple(factors), tuple(central), tuple(starts)
 
 
 def centralized(gradient: tf.Tensor) -> tf.Tensor:

@@ -75,7 +75,7 @@ def _state(experiment: Experiment) -> State:
     model = experiment.model.build(experiment.data.spec, experiment.regularization)
     return State(
         model=model,
-        optimizer=experiment.optimizer.build(model.trainable_variables),
+        optimizer=experiment.optimizer.build(model.trainable_variables, experiment.clock.steps),
         averager=experiment.averaging.build(model, experiment.clock.steps),
         scaling=precision.scaling(experiment.trainer.precision),
         step=tf.Variable(0, dtype=tf.int64, trainable=False),
