@@ -19,6 +19,7 @@ Prints a table of medians; a JSON row for each variant goes to `outputs/benchmar
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -103,9 +104,15 @@ class Worker:
     def end(self) -> dict[str, Any]:
         """The last answer: peak memory, in MB, and the training curve."""
         self._order("end")
-        answer = self._answer()
-        self.process.wait()
-        return answer
+        return self._answer()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing of the process is left: neither itself nor its pipes."""
+        self.process.kill()
+        self.process.communicate()
 
     def _order(self, words: str) -> None:
         assert self.process.stdin
@@ -124,19 +131,15 @@ class Worker:
 def measure(benchmark: Benchmark, overrides: list[str]) -> list[dict[str, Any]]:
     """A row for each variant, Descent's first."""
     batch_size = compose(*overrides).trainer.batch_size
-    facts = Worker("facts", overrides).started
-    workers: list[Worker] = []
-    try:
-        for name in ("descent", *benchmark.vs):
-            workers.append(Worker(name, overrides))
+    with Worker("facts", overrides) as worker:
+        facts = worker.started
+    with contextlib.ExitStack() as open_workers:
+        workers = [open_workers.enter_context(Worker(name, overrides)) for name in ("descent", *benchmark.vs)]
         for number in range(benchmark.rounds + 1):
             for worker in workers:
                 rate = worker.turn(benchmark.seconds)
                 worker.rates += [rate] if number else []
         ends = [worker.end() for worker in workers]
-    finally:
-        for worker in workers:
-            worker.process.kill()
     losses = compared([end["curve"] for worker, end in zip(workers, ends, strict=True)], workers)
     return [
         {
