@@ -52,14 +52,35 @@ def norm(width: int, kind: type[nn.Module] = nn.BatchNorm2d) -> nn.Module:
 
 
 def convolution(inputs: int, width: int, stride: int = 1, size: int = 3) -> nn.Conv2d:
-    return nn.Conv2d(inputs, width, size, stride, padding=size // 2, bias=False)
+    if size == 1 or stride == 1:
+        return nn.Conv2d(inputs, width, size, stride, padding=size // 2, bias=False)
+    return Strided(inputs, width, size, stride, bias=False)
+
+
+class Strided(nn.Conv2d):
+    """With Keras' "same" padding, whose odd row or column comes last."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        (size, _), (stride, _) = self.kernel_size, self.stride
+        padding = []
+        for length in (x.shape[3], x.shape[2]):
+            total = max(0, (-(-length // stride) - 1) * stride + size - length)
+            padding += [total // 2, total - total // 2]
+        return super().forward(functional.pad(x, padding))
 
 
 def mlp(part: Mlp, spec: Spec, rates: list[float]) -> nn.Module:
     widths, layers = [int(np.prod(spec.shape)), *part.widths], []
     for fan_in, width, rate in zip(widths[:-1], widths[1:], rates, strict=True):
         layers += [nn.Linear(fan_in, width), nn.ReLU(), nn.Dropout(rate)]
-    return nn.Sequential(nn.Flatten(), *layers, nn.Linear(widths[-1], spec.outputs))
+    return nn.Sequential(Flatten(), *layers, nn.Linear(widths[-1], spec.outputs))
+
+
+class Flatten(nn.Module):
+    """In Keras' order of pixels: rows, columns, channels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1).flatten(1)
 
 
 def cnn(part: Cnn, spec: Spec, spatial: list[float], rate: float) -> nn.Module:
@@ -103,8 +124,11 @@ def copy_weights(ours: keras.Model, model: nn.Module) -> None:
     """Keras' kernels are [h, w, in, out] and [in, out], torch's [out, in, h, w] and [out, in].
 
     Both list their kernels in the order they are made, but for a block's shortcut, which Keras has third of three
-    as well; the rest (biases, scales, offsets) starts at zero or one in both.
+    as well. Biases start at zero here, as Keras' do; scales and offsets start alike in both.
     """
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear) and layer.bias is not None:
+            nn.init.zeros_(layer.bias)
     theirs = [p for p in model.parameters() if p.ndim > 1]
     kernels = [v for v in ours.trainable_variables if len(v.shape) > 1]
     for parameter, kernel in zip(theirs, kernels, strict=True):
