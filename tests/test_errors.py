@@ -24,8 +24,8 @@ BAD = {
     "lr=0.1": "lr: there is no such group or key; did you mean optimizer.learning_rate?",
     "batch_size=3": "batch_size: there is no such group or key; did you mean trainer.batch_size?",
     "optimizer=sgd optimizer.beta_1=0.9": "optimizer.beta_1: there is no such key; "
-    "choose one of centralize, decay_all, fold_rate, layer_decay, learning_rate, momentum, multipliers, nesterov, "
-    "weight_decay",
+    "choose one of centralize, decay_all, fold_rate, frozen, layer_decay, learning_rate, momentum, multipliers, "
+    "nesterov, unfreeze, weight_decay",
     "traner.epochs=3": "traner.epochs: there is no such key; did you mean trainer.epochs?",
     "+model.depth=3": "model.depth: there is no such key; choose one of activation, initializer, "
     "norm, residual, widths",
