@@ -67,7 +67,7 @@ def test_skip_equals_a_run_without_the_update(quick):
     """The truth: the same compiled step over all other batches, the count alone moved past the poisoned one."""
     import tensorflow as tf
 
-    run = quick(*POISON, *CNN, "trainer.nonfinite=skip").resolved()
+    run = quick(*POISON, *CNN, "trainer.nonfinite=skip", "trainer.steps_per_call=20").resolved()
     skipping, without = build(run), build(run)
     chunk = next(iter(skipping.pipeline.training(0)))
 

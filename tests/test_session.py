@@ -130,7 +130,7 @@ def interrupting(train):
         for i, segment in enumerate(train(*args)):
             yield segment
             if not i:
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGTERM)  # not SIGINT: a background job ignores that
                 time.sleep(0.1)
 
     return inner
