@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -92,15 +91,6 @@ def test_a_bad_config_is_one_line(overrides: str):
     with pytest.raises(UserError) as caught:
         compose(*overrides.split())
     assert str(caught.value) == BAD[overrides]
-
-
-@pytest.fixture
-def poisoned(tmp_path: Path) -> dict[str, str]:
-    """An environment in which importing TensorFlow or Keras ends the process with code 77."""
-    for name in ("tensorflow", "keras"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").write_text("import os\nos._exit(77)\n")
-    return {**os.environ, "PYTHONPATH": str(tmp_path)}
 
 
 def train(*words: str, env: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,15 +12,6 @@ import pytest
 from descent import plot
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture
-def poisoned(tmp_path: Path) -> dict[str, str]:
-    """An environment in which importing TensorFlow or Keras ends the process with code 77."""
-    for name in ("tensorflow", "keras"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").write_text("import os\nos._exit(77)\n")
-    return {**os.environ, "PYTHONPATH": str(tmp_path)}
 
 
 def script(*words: str, env: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:

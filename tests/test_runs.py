@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import yaml
 
-from descent.runs import find, flattened, variants
+from descent.identity import flat
+from descent.runs import find, variants
 from descent.types import UserError
 
 ADAM = {"_target_": "descent.optimizer.Adam", "learning_rate": 0.01, "beta_1": 0.9}
@@ -87,4 +88,4 @@ def test_what_holds_no_run_is_refused_by_name(tmp_path):
 
 
 def test_flattening_keeps_every_leaf():
-    assert flattened({"a": {"b": 1, "c": {"d": [2]}}, "e": {}}) == {"a.b": 1, "a.c.d": [2], "e": {}}
+    assert dict(flat({"a": {"b": 1, "c": {"d": [2]}}, "e": {}})) == {"a.b": 1, "a.c.d": [2], "e": {}}

@@ -22,6 +22,7 @@ from descent.config import PROJECT
 from descent.sweep import study as studies
 from descent.sweep.job import Job, Outcome, Traits
 from descent.sweep.study import Pruning, Study
+from hydra_plugins.descent_sweeper._space import distribution
 
 ROOT = Path(__file__).resolve().parents[1]
 SPACE = {"x": FloatDistribution(0.0, 1.0), "y": CategoricalDistribution(["a", "b"])}
@@ -41,12 +42,12 @@ SPACE = {"x": FloatDistribution(0.0, 1.0), "y": CategoricalDistribution(["a", "b
     ],
 )
 def test_hydras_syntax(word: str, wanted: object):
-    assert studies.distribution(OverridesParser.create().parse_override(word)) == wanted
+    assert distribution(OverridesParser.create().parse_override(word)) == wanted
 
 
 def test_what_is_no_space_is_named():
     with pytest.raises(UserError, match="glob"):
-        studies.distribution(OverridesParser.create().parse_override("k=glob(*)"))
+        distribution(OverridesParser.create().parse_override("k=glob(*)"))
 
 
 def test_the_extremes_have_every_end_and_every_choice():

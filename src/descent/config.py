@@ -89,14 +89,14 @@ OmegaConf.register_new_resolver("sweep_dir", lambda name, words: str(sweep_folde
 # --- from a config to an experiment ------------------------------------------------------------------------------
 
 
-def to_experiment(config: DictConfig) -> Experiment:
-    """The experiment that a composed config describes.
+def to_experiment(config: DictConfig | dict[str, Any]) -> Experiment:
+    """The experiment that a composed config, or its plain data, describes.
 
     Raises:
         UserError: a value is wrong, in one line.
     """
     known = [str(key) for key in config if key not in NOT_FIELDS]
-    config = OmegaConf.masked_copy(config, known)
+    config = OmegaConf.masked_copy(config if isinstance(config, DictConfig) else OmegaConf.create(config), known)
     try:
         return instantiate(config)
     except InstantiationException as error:

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -37,11 +38,38 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
-def _lock(handle: int, path: Path) -> None:
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Makes a folder, and keeps other processes out of it; a process that is killed lets go of it.
+
+    Raises:
+        UserError: another process is running in it.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise UserError(f"{path}: another process is running in it") from error
+        lock(handle, path)
+        yield
+    finally:
+        os.close(handle)
+
+
+def lock(handle: int, path: Path, wait: float = 0.0) -> None:
+    """Locks an open file in (or of) a folder until it is closed, waiting so many seconds for whoever has it.
+
+    Raises:
+        UserError: another process still has it.
+    """
+    until = time.monotonic() + wait
+    while True:
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() >= until:
+                raise UserError(f"{path}: another process is running in it") from error
+            time.sleep(0.2)
+        except OSError:  # a file system without locks
+            return None
 
 
 class RunFolder:
@@ -70,21 +98,9 @@ class RunFolder:
     def complete(self) -> bool:
         return (self.path / "done.json").exists()
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Makes the folder, and keeps other processes out of it; a process that is killed lets go of it.
-
-        Raises:
-            UserError: another process is running in it.
-        """
-        self.path.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.path, os.O_RDONLY)
-        try:
-            with contextlib.suppress(OSError):  # a file system without locks
-                _lock(handle, self.path)
-            yield
-        finally:
-            os.close(handle)
+    def held(self) -> contextlib.AbstractContextManager[None]:
+        """Makes the folder, and keeps other processes out of it; see `locked`."""
+        return locked(self.path)
 
     def clean(self) -> None:
         """Removes what a killed write left behind."""

@@ -43,8 +43,8 @@ def to_yaml(value: Any) -> str:
 
 
 def flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of a config with its dotted key."""
-    if not isinstance(config, Mapping):
+    """Every value of a config with its dotted key; an empty mapping is a value."""
+    if not isinstance(config, Mapping) or not config:
         yield prefix, config
         return
     for key, value in config.items():

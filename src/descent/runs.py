@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 
 from descent.folder import read_rows
+from descent.identity import flat
 from descent.types import Record, UserError
 
 # What says nothing of the variant: names, displays, and what tells its repetitions apart.
@@ -125,16 +126,7 @@ def variants(runs: Sequence[FinishedRun]) -> list[Variant]:
 
 def _chosen(run: FinishedRun) -> dict[str, Any]:
     """The flat config of a run without what does not belong to its variant."""
-    flat = flattened(run.config)
-    return {k: v for k, v in flat.items() if not _outside(k)}
-
-
-def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested config under dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        flat |= flattened(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {prefix + key: value}
-    return flat
+    return {key: value for key, value in flat(run.config) if not _outside(key)}
 
 
 def _labels(parts: Sequence[tuple[FinishedRun, ...]]) -> list[str]:

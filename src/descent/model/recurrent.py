@@ -74,12 +74,7 @@ class Recurrent:
 class Lstm(Recurrent):
     """Long short-term memory (Hochreiter & Schmidhuber 1997).
 
-    Attributes:
-        embedding: width of a word's vector.
-        width: units of a layer, in each direction.
-        layers: how many, one on the other.
-        bidirectional: read forwards and backwards, side by side (Graves & Schmidhuber 2005).
-        pool: what the head sees: the mean or the largest of the last layer's outputs over words, or the last output.
+    Its fields are those of `Recurrent`.
     """
 
     def layer(self) -> Any:
@@ -92,12 +87,7 @@ class Lstm(Recurrent):
 class Gru(Recurrent):
     """Gated recurrent units (Cho et al. 2014).
 
-    Attributes:
-        embedding: width of a word's vector.
-        width: units of a layer, in each direction.
-        layers: how many, one on the other.
-        bidirectional: read forwards and backwards, side by side (Graves & Schmidhuber 2005).
-        pool: what the head sees: the mean or the largest of the last layer's outputs over words, or the last output.
+    Its fields are those of `Recurrent`.
     """
 
     def layer(self) -> Any:

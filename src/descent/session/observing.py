@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import time
@@ -117,11 +118,9 @@ class Observer:
             "samples_per_second": round(self.run.pace.rate, 1),
             "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         }
-        try:
-            with self.run.folder.timing.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-        except OSError:  # for people; the log is what counts, and its failure is told
-            pass
+        # For people; the log is what counts, and its failure is told.
+        with contextlib.suppress(OSError), self.run.folder.timing.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
         return evaluator.metrics("validation", targets, outputs) | self._probe()
 
     def _probe(self) -> Record:

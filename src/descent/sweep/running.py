@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, Protocol
 
 from descent.sweep import job as jobs_of
 from descent.sweep.board import Board, Running
 from descent.sweep.job import Job, Outcome
-from descent.types import UserError
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 TICK = 0.25  # seconds between two looks
@@ -55,30 +50,6 @@ class Wishes:
 
     def _receive(self, _: int, __: FrameType | None) -> None:
         self.received += 1
-
-
-@contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Keeps a second launcher out of a sweep's folder; one that is killed lets go of it.
-
-    Raises:
-        UserError: another process runs this sweep.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # a file system without locks
-            _lock(handle, folder)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _lock(handle: int, folder: Path) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise UserError(f"{folder}: another process is running this sweep") from error
 
 
 def admit(job: Job, board: Board, retry: bool) -> bool:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import optuna
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -32,33 +31,6 @@ REDUCTION = 3  # of successive halving: a third of the trials goes on at each ru
 STARTUP = 5  # trials that run to their end before the median prunes
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-
-def distribution(override: Override) -> BaseDistribution:
-    """What Hydra's syntax of a swept value says: `interval`, `range`, `choice`, with tags `log` and `int`.
-
-    Raises:
-        UserError: it is something else.
-    """
-    value = override.value()
-    if isinstance(value, IntervalSweep):
-        assert value.start is not None
-        assert value.end is not None
-        log = "log" in value.tags
-        if "int" in value.tags:
-            return IntDistribution(int(value.start), int(value.end), log=log)
-        return FloatDistribution(float(value.start), float(value.end), log=log)
-    if isinstance(value, RangeSweep) and not value.shuffle and override.key_or_group:
-        numbers = [float(text) for text in override.sweep_string_iterator()]
-        step = float(value.step)
-        if all(number.is_integer() for number in (*numbers, step)):
-            return IntDistribution(int(numbers[0]), int(numbers[-1]), step=int(step))
-        return FloatDistribution(numbers[0], numbers[-1], step=step)
-    if isinstance(value, ChoiceSweep):
-        return CategoricalDistribution(list(override.sweep_string_iterator()))
-    raise UserError(
-        f"{override.input_line}: choose interval(a, b), range(a, b), choice(a, b) or tag(log, interval(a, b))"
-    )
 
 
 def extremes(space: dict[str, BaseDistribution]) -> list[dict[str, Any]]:

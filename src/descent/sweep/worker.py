@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gc
 import json
 import os
@@ -16,6 +15,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from descent.folder import lock
 from descent.sweep.job import LOG, Job, Outcome, Traits, finished
 from descent.types import Record, UserError
 from descent.watching import Watch, watching
@@ -89,11 +89,9 @@ def _caught(job: Job, watch: Watch) -> Outcome:
 
 
 def _run(job: Job, watch: Watch) -> Outcome:
-    from omegaconf import OmegaConf
-
     from descent.config import to_experiment
 
-    experiment = to_experiment(OmegaConf.create(job.config))
+    experiment = to_experiment(job.config)
     with watching(watch):
         result = experiment.run(job.folder, overrides=list(job.overrides), mismatch=job.config["resume_mismatch"])
     status = result.summary["status"]
@@ -130,7 +128,7 @@ def logged(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     kept = os.dup(1), os.dup(2)
     with (folder / LOG).open("a", encoding="utf-8") as log:
-        _lock(log.fileno(), folder)
+        lock(log.fileno(), folder, BUSY_SECONDS)  # the folder's own lock is the run's
         try:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
@@ -141,19 +139,6 @@ def logged(folder: Path) -> Iterator[None]:
             for number, handle in enumerate(kept, start=1):
                 os.dup2(handle, number)
                 os.close(handle)
-
-
-def _lock(handle: int, folder: Path) -> None:
-    until = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if time.monotonic() > until:
-                raise UserError(f"{folder}: another process is running in it") from error
-            time.sleep(0.2)
-        except OSError:  # a file system without locks
-            return None
 
 
 def _clear() -> None:

@@ -39,11 +39,12 @@ class SweepLauncher(Launcher):
         """What runs the jobs."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from descent.folder import locked
         from descent.sweep import closing, running
         from descent.sweep.board import Board
 
         jobs = self.checked(job_overrides, initial_job_idx)
-        with running.held(self.sweep):
+        with locked(self.sweep):
             board, retry = Board(()), bool(self.config.get("retry"))
             todo = [job for job in jobs if running.admit(job, board, retry)]
             board.opening(self.sweep)

@@ -49,15 +49,18 @@ class OptunaSweeper(Sweeper):
         run_main(lambda: self._sweep(arguments))
 
     def _sweep(self, arguments: list[str]) -> None:
+        from descent.folder import locked
         from descent.sweep import closing, running, study
         from descent.sweep.board import Board
+        from hydra_plugins.descent_sweeper._space import distribution
 
-        given = [f"{key}={value}" for key, value in self.params.items() if f"{key}=" not in " ".join(arguments)]
+        typed = {word.lstrip("+").split("=")[0] for word in arguments}
+        given = [f"{key}={value}" for key, value in self.params.items() if key not in typed]
         parsed = self.parser.parse_overrides([*given, *arguments])
-        space = {o.get_key_element(): study.distribution(o) for o in parsed if o.is_sweep_override()}
+        space = {o.get_key_element(): distribution(o) for o in parsed if o.is_sweep_override()}
         self.fixed = [o.input_line or "" for o in parsed if not o.is_sweep_override()]
         first = self._checked(space)
-        with running.held(self.launcher.sweep):
+        with locked(self.launcher.sweep):
             self.study = study.Study(
                 folder=self.launcher.sweep,
                 space=space,
