@@ -20,7 +20,6 @@ Prints a table of medians; a JSON row for each variant goes to `outputs/benchmar
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import re
@@ -31,11 +30,11 @@ from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
 
-import yaml
-from pydantic import BeforeValidator, ValidationError
+from pydantic import BeforeValidator
 
-from descent import UserError, compose, wording
-from descent.config import PROJECT, run_main, script_words
+from descent import UserError, compose
+from descent.command import parted, script_words
+from descent.config import PROJECT, run_main
 from descent.types import Count, Positive, part
 
 SCRIPTS = Path(__file__).parent
@@ -206,20 +205,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def parsed(words: list[str]) -> tuple[Benchmark, list[str]]:
-    """How it is measured, and the overrides that are left."""
-    names = {field.name for field in dataclasses.fields(Benchmark)}
-    own = dict(word.split("=", 1) for word in words if "=" in word and word.split("=")[0] in names)
-    values: dict[str, Any] = {key: word if key in ("vs", "out") else yaml.safe_load(word) for key, word in own.items()}
-    try:
-        benchmark = Benchmark(**values)
-    except ValidationError as error:
-        raise UserError(wording.validation(error, "", Benchmark)) from error
-    return benchmark, [word for word in words if word.split("=")[0] not in names]
-
-
 def main() -> None:
-    benchmark, overrides = parsed(script_words(__doc__))
+    benchmark, overrides = parted(Benchmark, script_words(__doc__))
     rows = measure(benchmark, [*ALWAYS, *overrides])
     name = re.sub(r"[^\w.+=-]+", "-", "-".join(overrides))[:100].strip("-") or "default"
     path = Path(benchmark.out) / f"{name}.jsonl"

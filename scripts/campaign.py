@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from descent import Experiment, UserError, checkpoint, compose, part
-from descent.config import run_script
+from descent.command import run_script
 from descent.types import Count, Whole
 
 COMMON = (

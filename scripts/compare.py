@@ -13,7 +13,8 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from descent.config import PROJECT, run_script
+from descent.command import run_script
+from descent.config import PROJECT
 from descent.types import Number, part
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from descent.config import run_script
+from descent.command import run_script
 from descent.types import Count, Record, Spec, Split, part
 from descent.views import Views
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from descent.config import run_script
+from descent.command import run_script
 from descent.export import Format
 from descent.types import part
 

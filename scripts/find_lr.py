@@ -12,14 +12,15 @@ import dataclasses
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from descent import Experiment, UserError, compose, plot, wording
+from descent import Experiment, UserError, compose, plot
 from descent.averaging import NoAveraging
-from descent.config import PROJECT, run_main, script_words
+from descent.command import parted, script_words
+from descent.config import PROJECT, run_main
 from descent.folder import jsonable, write_atomic
 from descent.schedule import Constant
 from descent.types import Positive, part
@@ -134,29 +135,9 @@ def write(folder: Path, name: str, rates: np.ndarray, losses: np.ndarray, readin
     return plot.save(plot.range_test(rates, losses, reading.smooth, reading.suggestion), folder, name)
 
 
-def parsed(words: list[str]) -> tuple[FindLr, list[str]]:
-    """The range, and the overrides that are left."""
-    names = {field.name for field in dataclasses.fields(FindLr)}
-    own = dict(word.split("=", 1) for word in words if "=" in word and word.split("=")[0] in names)
-    rest = [word for word in words if word.split("=")[0] not in own]
-    try:
-        values: dict[str, Any] = {name: word if name == "out" else _number(word) for name, word in own.items()}
-        return FindLr(**values), rest
-    except ValidationError as error:
-        raise UserError(wording.validation(error, "", FindLr)) from error
-
-
-def _number(word: str) -> int | float | str:
-    """As written in a shell: 1e-6 too is a number."""
-    try:
-        return int(word) if word.isdecimal() else float(word)
-    except ValueError:
-        return word
-
-
 def main() -> None:
     words = script_words(__doc__)
-    test, overrides = parsed(words)
+    test, overrides = parted(FindLr, words)
     rates = test.ramp()
     losses = measure(compose(*overrides), rates)
     reading = read(rates, losses)

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from descent import UserError, compose, plot
-from descent.config import PROJECT, run_main, script_words
+from descent.command import script_words
+from descent.config import PROJECT, run_main
 
 MOST = 32  # curves in one figure that are still legible
 

@@ -14,7 +14,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from descent.config import run_script
+from descent.command import run_script
 from descent.types import Count, part
 
 

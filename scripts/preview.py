@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from descent import UserError, compose
-from descent.config import PROJECT, run_main, script_words
+from descent.command import script_words
+from descent.config import PROJECT, run_main
 
 if TYPE_CHECKING:
     from descent.data.pipeline import Pipeline

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from descent.config import run_main, script_words
+from descent.command import script_words
+from descent.config import run_main
 from descent.types import UserError
 
 

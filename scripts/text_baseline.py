@@ -12,7 +12,8 @@ import itertools
 import numpy as np
 
 from descent import UserError, compose
-from descent.config import run_main, script_words
+from descent.command import script_words
+from descent.config import run_main
 from descent.data.text import Text
 from descent.vocabulary import words
 

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from descent import UserError, compose, seeds
+from descent.command import parted
 from descent.data import FashionMnist, Synthetic
 from descent.model import Cnn, Mlp, ResNet20, ViT
 from descent.regularization import Regularization
@@ -65,18 +66,18 @@ def test_weights_go_into_plain_layers_and_back_with_equal_outputs_and_gradients(
 
 
 def test_variants_are_named_once_and_known(scripts):
-    from benchmark import KNOWN, Benchmark, parsed
+    from benchmark import KNOWN, Benchmark
     from benchmark_peers.worker import VARIANTS
 
     assert set(KNOWN) == set(VARIANTS) - {"facts", "descent"}
-    assert parsed(["vs=fit,fit_best,fit_xla", "model=cnn"]) == (
+    assert parted(Benchmark, ["vs=fit,fit_best,fit_xla", "model=cnn"]) == (
         Benchmark(vs=("fit", "fit_graph", "fit_xla")),
         ["model=cnn"],
     )
     with pytest.raises(UserError, match="vs=fot: there is no such variant; choose of fit, "):
-        parsed(["vs=fot"])
+        parted(Benchmark, ["vs=fot"])
     with pytest.raises(UserError, match="rounds"):
-        parsed(["rounds=0"])
+        parted(Benchmark, ["rounds=0"])
 
 
 def test_losses_are_compared_over_the_steps_that_all_have_done(scripts):

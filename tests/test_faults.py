@@ -8,6 +8,7 @@ import json
 import math
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ import pytest
 from descent import UserError, checkpoint, part
 from descent.callback import Spike
 from descent.folder import Log, read_rows
-from descent.session import build, running
+from descent.session import build, finishing, running
+
+ROOT = Path(__file__).resolve().parents[1]
 
 POISON = ("augmentation.batch._target_=test_faults.Poison", "trainer.log_every=1", "callback.checkpoint.every=4st")
 
@@ -233,6 +236,36 @@ def test_a_disk_that_stays_full_ends_with_a_valid_checkpoint(quick, tmp_path, sm
     filler[0].unlink()
     assert quick(*DISK).run(small_disk / "run").summary["status"] == "completed"
     assert (small_disk / "run/metrics.jsonl").read_bytes() == (tmp_path / "whole/metrics.jsonl").read_bytes()
+
+
+def test_a_disk_that_is_full_when_the_report_is_due_leaves_a_run_to_be_finished(
+    quick, tmp_path, small_disk, monkeypatch
+):
+    """The training is over and saved; figures and page wait for room."""
+    plain, filler = finishing.report.write, []
+
+    def write(*args):
+        filler.append(fill(small_disk))
+        plain(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finishing.report, "write", write)
+        result = quick(*DISK).run(small_disk / "run")
+    assert (result.summary["status"], result.exit_code) == ("failed", 4)
+    assert not (small_disk / "run/done.json").exists()
+    filler[0].unlink()
+    again = quick(*DISK).run(small_disk / "run")
+    assert again.summary["status"] == "completed"
+    assert (small_disk / "run/report.html").read_text().endswith("</html>")
+    assert again.record == result.record
+
+
+def test_a_read_only_disk_is_one_line(small_disk):
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    words = ["debug=fast", f"hydra.run.dir={small_disk / 'run'}"]
+    done = subprocess.run([sys.executable, str(ROOT / "train.py"), *words], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr == f"error: [Errno 30] Read-only file system: '{small_disk / 'run'}'\n"
 
 
 def test_a_run_folder_that_vanishes_is_not_made_anew(quick, folder, monkeypatch, capsys):

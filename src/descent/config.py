@@ -312,7 +312,13 @@ def run_main(main: Callable[[], Any]) -> None:
 def run_train(main: Callable[[], Any]) -> None:
     """Runs Hydra's main of `train.py`."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors, for us to reword
-    run_main(main if not HELP & set(sys.argv[1:]) else lambda: print(_help()))
+    try:
+        run_main(main if not HELP & set(sys.argv[1:]) else lambda: print(_help()))
+    except SystemExit as end:
+        if end.code != LEFT:
+            raise
+        sys.stdout.flush()
+        os._exit(LEFT)  # all is written, and TensorFlow would take more than a second to take itself down
 
 
 def _help() -> str:
@@ -323,32 +329,6 @@ def _help() -> str:
     keys = OmegaConf.to_yaml(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
     words = config.hydra.help
     return "\n".join([words.header, "Groups (group=option):", *groups, "", "Keys (key=value):", keys, words.footer])
-
-
-def script_words(about: str | None) -> list[str]:
-    """The arguments of a script; without any, or where help is asked for, prints what it is about and ends."""
-    words = sys.argv[1:]
-    if not words or words[0] in HELP:
-        print(about)
-        raise SystemExit(0 if words else 2)
-    sys.path.insert(0, str(PROJECT))  # where `python train.py` finds a user's own modules
-    return words
-
-
-def run_script(command: Callable[..., Callable[[], None]]) -> None:
-    """Runs a script of `key=value` arguments: a part whose fields are the keys and whose call is the work."""
-    words = script_words(sys.modules[command.__module__].__doc__)
-    try:
-        given = dict(word.split("=", 1) if "=" in word else _not_an_argument(word) for word in words)
-        command(**{key: yaml.safe_load(value) for key, value in given.items()})()
-    except ValidationError as error:
-        fail(wording.validation(error, "", command if isinstance(command, type) else None))
-    except UserError as error:
-        fail(str(error))
-
-
-def _not_an_argument(word: str) -> NoReturn:
-    raise UserError(f"{word}: write key=value")
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
@@ -391,7 +371,10 @@ def start(config: DictConfig) -> float:
     overrides = list(hydra.overrides.task)
     folder = hydra.runtime.output_dir
     experiment = planned(config, overrides, folder)
-    result = experiment.run(folder, overrides=overrides, mismatch=config.resume_mismatch)
+    try:
+        result = experiment.run(folder, overrides=overrides, mismatch=config.resume_mismatch)
+    except OSError as error:
+        fail(str(error), code=4)  # here, because Hydra has words of its own for what leaves its main
     sweeping = hydra.mode == RunMode.MULTIRUN
     if result.exit_code and not (sweeping and result.summary["status"] == "halted"):
         raise SystemExit(result.exit_code)  # a halted job of a sweep is a result: the others go on
