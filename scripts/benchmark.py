@@ -9,7 +9,8 @@ same augmentation, mixing, loss, clipping, optimizer, rates and metrics:
     loop                      a custom loop as in the tutorials: a tf.function a step, Keras metrics
     torch, torch_compile      PyTorch (pip install 'descent[torch]'), eager and compiled
     torch_bf16, torch_bf16_compile    the same under bfloat16 autocast with channels last
-    descent_bf16, silent      Descent in mixed_bfloat16; without logging
+    descent_bf16              Descent in mixed_bfloat16
+    silent, unsaved           Descent without logging; without checkpoints
     input, keras_input        no training: Descent's pipeline; five layers of Keras like augmentation=standard
 
 Every variant is a process that is kept alive; they train in turn (A B A B), `seconds` at a time, so that whatever else
@@ -44,7 +45,7 @@ ALIASES = {"fit_best": ("fit_graph", "fit_xla")}
 # The names in `benchmark_peers.worker.VARIANTS`.
 KNOWN = (
     *("fit", "fit_graph", "fit_xla", "loop", "torch", "torch_compile", "torch_bf16", "torch_bf16_compile"),
-    *("descent_bf16", "silent", "input", "keras_input"),
+    *("descent_bf16", "silent", "unsaved", "input", "keras_input"),
 )
 ONLY_INPUT = ("input", "keras_input")
 TRAINING = 3  # passes over the model in a step: forward, and twice as much backward (by weights and by inputs)

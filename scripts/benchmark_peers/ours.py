@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmark_peers.turns import Turns
 from descent import Experiment, trainer
+from descent.callback import Checkpoint
 from descent.folder import RunFolder
 from descent.trainer import Segment
 
@@ -40,6 +41,12 @@ def session(experiment: Experiment, turns: Turns, **changes: Any) -> None:
 def silent(experiment: Experiment, turns: Turns) -> None:
     """The same without logger, with one row of the log an evaluation: what logging costs."""
     session(dataclasses.replace(experiment, logger={}), turns, log_every=10**9)
+
+
+def unsaved(experiment: Experiment, turns: Turns) -> None:
+    """The same without checkpoints: what saving costs."""
+    others = {name: one for name, one in experiment.callback.items() if not isinstance(one, Checkpoint)}
+    session(dataclasses.replace(experiment, callback=others), turns)
 
 
 def pipeline(experiment: Experiment, turns: Turns) -> None:

@@ -51,6 +51,7 @@ VARIANTS: dict[str, Run] = {
     "descent": ours("session"),
     "descent_bf16": ours("session", precision="mixed_bfloat16"),
     "silent": ours("silent"),
+    "unsaved": ours("unsaved"),
     "input": ours("pipeline"),
     "fit": keras("fit"),
     "fit_graph": keras("fit", jit=False, steps=32),

@@ -115,7 +115,9 @@ class Session(Run):
         if pending and (status := self._boundary(start, self.observer.evaluated(pending))):
             return status
         stops = sorted(evaluations | self.saver.due)
-        for segment in train(self.step, self.pipeline, start, stops, trainer.call_seconds(self.step.jit)):
+        # Kept: to let go of the pipeline waits for the chunks it is making, and a checkpoint should not wait for that.
+        self.segments = train(self.step, self.pipeline, start, stops, trainer.call_seconds(self.step.jit))
+        for segment in self.segments:
             self.interruption.ask = self._stop  # the first call, which compiles, is over
             self.pace.count(segment)
             if not segment.sound:
