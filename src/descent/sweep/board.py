@@ -51,7 +51,6 @@ class Board:
     def add(self, job: Job, outcome: Outcome = WAITING) -> None:
         self.jobs.append(job)
         self.outcomes[job.number] = outcome
-        self.varied = _varied(self.jobs)
 
     def opening(self, sweep: Path) -> None:
         """What is to do, and where."""
@@ -77,8 +76,8 @@ class Board:
             self.say(f"job {job.number} of {count}  {self.label(job)}  {outcome.state}  {told}".rstrip())
 
     def label(self, job: Job) -> str:
-        """What of its overrides tells the job from the others."""
-        return " ".join(word for word in job.overrides if word in self.varied) or " ".join(job.overrides)
+        """What tells the job from the others."""
+        return job.label or " ".join(job.overrides)
 
     def refresh(self, running: Running) -> None:
         for number in running:
@@ -158,8 +157,3 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _varied(jobs: Sequence[Job]) -> set[str]:
-    """The overrides that not all jobs have."""
-    return {word for job in jobs for word in job.overrides if not all(word in other.overrides for other in jobs)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from descent.folder import RunFolder
@@ -11,26 +12,29 @@ from descent.types import UserError
 FAILED, STOPPED = 1, 130
 
 
-def close(sweep: Path, board: Board, stopped: bool) -> None:
-    """Says how the sweep ended.
-
-    Raises:
-        SystemExit: with 1 where a job failed, with 130 where the sweep was stopped.
-    """
+def close(sweep: Path, board: Board, stopped: bool) -> int:
+    """Says how the sweep ended; returns the exit code: 0, FAILED where a job failed, STOPPED where it was stopped."""
     board.close()
     write_report(sweep, board)
-    states = [outcome.state for outcome in board.outcomes.values()]
     if stopped:
         board.say("stopped; the same command goes on from here")
-        raise SystemExit(STOPPED)
-    if "failed" in states:
-        raise SystemExit(FAILED)
+        return STOPPED
+    return FAILED if "failed" in [outcome.state for outcome in board.outcomes.values()] else 0
+
+
+def leave(codes: Sequence[int]) -> None:
+    """Raises SystemExit with the gravest of the exit codes, unless all are 0."""
+    if any(codes):
+        raise SystemExit(max(codes))
 
 
 def write_report(sweep: Path, board: Board) -> None:
-    from descent.sweep import report
+    from descent.sweep import effects, report
 
     try:
-        board.say(f"report  {RunFolder(report.write(sweep)).near}")
+        page = report.write(sweep)
+        if found := report.effects_of(report.collect(sweep)):
+            board.say(effects.text(found) + "\n")
+        board.say(f"report  {RunFolder(page).near}")
     except UserError as error:  # nothing is finished
         board.say(f"report  none: {error}")
