@@ -150,7 +150,7 @@ OVERLAYS = {
     "experiment": ["ablation", "docstrings", "fashion_cnn", "finetune", "optimizer_comparison", "recipe"],
     "debug": ["fast", "overfit", "profile"],
     "sweep": ["ablation", "course", "lr_grid", "seeds", "tuned"],
-    **{"hydra/help": ["descent"], "hydra/launcher": ["pool", "submitit"]},
+    **{"hydra/help": ["descent"], "hydra/launcher": ["pool", "ray", "submitit"]},
     "hydra/sweeper": ["ablation", "grid", "optuna"],
 }
 ALL = [(group, option) for group, options in OPTIONS.items() for option in options]

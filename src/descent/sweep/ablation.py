@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from descent.folder import write_atomic
-from descent.sweep.ranking import Rank
 
 FILE = "ablation.json"
 FULL, BARE = "full recipe", "none of them"
@@ -93,13 +91,3 @@ def plan(sweep: Path) -> Plan | None:
     content = json.loads((sweep / FILE).read_text(encoding="utf-8"))
     rows = [Arm(**{**arm, "words": tuple(arm["words"])}) for arm in content["arms"]]
     return Plan(tuple(rows), content["folders"])
-
-
-def named(ranks: Sequence[Rank], found: Plan) -> list[Rank]:
-    """The ranking of the arms' runs with the arms' names."""
-    names = found.names
-    labels = [names.get(rank.variant.runs[0].path.name, rank.variant.label) for rank in ranks]
-    return [
-        rank._replace(variant=dataclasses.replace(rank.variant, label=label))
-        for rank, label in zip(ranks, labels, strict=True)
-    ]

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from descent.folder import RunFolder
+from descent.runs import REPEATS
 from descent.sweep import ranking
 from descent.sweep.job import LOG, Job, Outcome, summary
 
@@ -129,7 +130,8 @@ class Board:
         """The ranking, and what failed."""
         done = [job for job in self.jobs if self.outcomes[job.number].state == "done"]
         if ranks := ranking.ranked([job.folder for job in done]):
-            self.console.print(ranking.table(ranks), highlight=False)
+            labels = {job.folder.name: _unrepeated(job.label) for job in done}
+            self.console.print(ranking.table(ranking.named(ranks, labels)), highlight=False)
         for job in self.jobs:
             state, message, _ = self.outcomes[job.number]
             if state in ("failed", "halted"):
@@ -157,3 +159,8 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _unrepeated(label: str) -> str:
+    """A job's label without what tells repetitions apart."""
+    return " ".join(word for word in label.split() if word.split("=")[0] not in REPEATS)

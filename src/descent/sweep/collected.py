@@ -64,7 +64,7 @@ class Collected:
     @cached_property
     def ranks(self) -> list[Rank]:
         ranks = ranking.rank([run for run in self.runs if not pruned(run)])
-        return ablation.named(ranks, self.plan) if self.plan else ranks
+        return ranking.named(ranks, self.plan.names) if self.plan else ranks
 
     def settings(self, rank: Rank) -> list[str]:
         """The values of the axes in a variant."""

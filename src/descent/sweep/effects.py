@@ -53,6 +53,11 @@ class Effect(NamedTuple):
     p: float
     adjusted: float
 
+    @property
+    def sure(self) -> bool:
+        """At 5 %, after the correction. Two pairs may agree by the coarseness of a metric alone."""
+        return self.gain.n > 2 and self.adjusted < 0.05
+
 
 def measured(sweep: Path, found: Plan) -> list[Effect]:
     """All effects that the runs in the sweep's folder tell of, metric by metric.
@@ -114,13 +119,13 @@ def table(found: Sequence[Effect]) -> list[list[str]]:
 
 
 def shown(effect: Effect) -> str:
-    """The gain and half its interval; with a star where it is sure at 5 % after the correction."""
+    """The gain and half its interval; with a star where it is sure."""
     gain, share = effect.gain, effect.metric.endswith("accuracy")
     if np.isnan(gain.mean):
         return "-"
     scale, digits = (100.0, 2) if share else (1.0, 4)
     half = "" if np.isnan(gain.high) else f" ± {scale * (gain.high - gain.mean):.{digits}f}"
-    return f"{scale * gain.mean:+.{digits}f}{half}{' *' if effect.adjusted < 0.05 else ''}"
+    return f"{scale * gain.mean:+.{digits}f}{half}{' *' if effect.sure else ''}"
 
 
 def text(found: Sequence[Effect]) -> str:
@@ -159,7 +164,13 @@ def drawn(found: Sequence[Effect]) -> Figure:
         way: axes[0][0].plot([], [], color=c, marker=m, mfc=f, ms=5, lw=1.4)[0] for way, (c, m, f, _) in WAYS.items()
     }
     kinds = [way for way in WAYS if any(effect.kind == way for effect in found)]
-    made.legend([handles[way] for way in kinds], [MEANS[way] for way in kinds], loc="outside lower center", ncols=2)
+    made.legend(
+        [handles[way] for way in kinds],
+        [MEANS[way] for way in kinds],
+        title="mean and 95 % interval of the differences between runs of one seed; * sure at 5 %, corrected (Holm)",
+        loc="outside lower center",
+        ncols=2,
+    )
     return made
 
 
@@ -169,5 +180,5 @@ def _effect(axis: Axes, effect: Effect, row: int) -> None:
     place, gain = row + shift, effect.gain
     axis.plot([scale * gain.low, scale * gain.high], [place, place], color=color, lw=1.4, solid_capstyle="butt")
     axis.plot(scale * gain.mean, place, marker, color=color, mfc=inside, ms=5)
-    if effect.adjusted < 0.05:
+    if effect.sure:
         axis.annotate("*", (scale * gain.high, place), (3, -4), textcoords="offset points", color=color)

@@ -57,9 +57,10 @@ class SweepLauncher(Launcher):
             once = {job.folder: job for job in reversed(jobs)}
             todo = [job for job in reversed(once.values()) if running.admit(job, board, retry)]
             board.opening(folder)
-            waves = iter([todo])
-            with self.executor(todo) as executor, board:
-                stopped = running.drive(executor, board, lambda _: next(waves, []), lambda *_: None)
+            waves, stopped = iter([todo]), False
+            if todo:
+                with self.executor(todo) as executor, board:
+                    stopped = running.drive(executor, board, lambda _: next(waves, []), lambda *_: None)
             return closing.close(folder, board, stopped)
 
     def checked(
