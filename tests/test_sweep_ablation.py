@@ -43,8 +43,8 @@ def test_each_technique_is_off_in_turn_and_on_alone():
         "mixing alone": [*dropout, *average],
         "dropout alone": [*mixing, *average],
         "EMA alone": [*mixing, *dropout],
-        "batch size batch_size=16": ["trainer.batch_size=16"],
-        "batch size batch_size=128": ["trainer.batch_size=128"],
+        "batch size 16": ["trainer.batch_size=16"],
+        "batch size 128": ["trainer.batch_size=128"],
     }
 
 
@@ -136,8 +136,8 @@ def test_an_effect_is_scipys_paired_difference(sweep: Path):
         ("all together", "all together"): (FULL, BARE),
         ("mixing", "alone"): ("mixing alone", BARE),
         ("dropout", "alone"): ("dropout alone", BARE),
-        ("batch_size=16", "factor"): ("batch size batch_size=16", FULL),
-        ("batch_size=128", "factor"): ("batch size batch_size=128", FULL),
+        ("batch size 16", "factor"): ("batch size 16", FULL),
+        ("batch size 128", "factor"): ("batch size 128", FULL),
     }
     chances = {}
     for key, (better, worse) in pairs.items():

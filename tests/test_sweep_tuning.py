@@ -68,7 +68,12 @@ def test_a_value_at_which_a_run_did_not_end_is_out(jobs: list[Job]):
     assert PLAN.chosen(VARIANTS, jobs)[VARIANTS[0]].value == "0.01"
     for job in jobs[:6]:
         (job.folder / "done.json").unlink(missing_ok=True)
-    assert list(PLAN.chosen(VARIANTS, jobs)) == [VARIANTS[1]]
+    left = PLAN.chosen(VARIANTS, jobs)
+    assert list(left) == [VARIANTS[1]]
+    lines = tuning.told(PLAN, "val/loss", {one[0]: left.get(one) for one in VARIANTS}).splitlines()
+    assert lines[0].endswith("by val/loss, 6 runs a variant:")
+    assert "left out" in lines[1]
+    assert lines[2].strip() == "optimizer=adam: 0.01  val/loss 0.25  (at the end of the values: give more)"
 
 
 def test_a_seed_may_not_tune_and_compare():

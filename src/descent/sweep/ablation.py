@@ -48,18 +48,15 @@ def arms(techniques: Mapping[str, str], factors: Mapping[str, Sequence[str]]) ->
         others = {name: [words for key, words in off.items() if key != name] for name in off}
         found += [Arm(f"{name} alone", merged(rest), "alone", name, BARE) for name, rest in others.items()]
     for factor, levels in factors.items():
-        found += [Arm(f"{factor} {_level(level)}", tuple(level.split()), "factor", _level(level)) for level in levels]
+        for level in levels:
+            name = " ".join([factor, *(word.split("=", 1)[1] for word in level.split())])
+            found.append(Arm(name, tuple(level.split()), "factor", name))
     return found
 
 
 def merged(parts: Iterable[Sequence[str]]) -> tuple[str, ...]:
     """Overrides one after the other; of the same key the last counts."""
     return tuple({word.split("=")[0]: word for words in parts for word in words}.values())
-
-
-def _level(words: str) -> str:
-    """Overrides as one would call them: `trainer.batch_size=16` is `batch_size=16`."""
-    return " ".join(word.rsplit(".", 1)[-1] if "." in word.split("=")[0] else word for word in words.split())
 
 
 class Plan(NamedTuple):

@@ -93,9 +93,9 @@ def _reached(job: Job) -> float:
     return ranking.monitored(runs.read(job.folder))[1] if before(job).state == "done" else math.nan
 
 
-def write(sweep: Path, tuning: Tuning, monitor: str, chosen: Mapping[str, Choice]) -> None:
+def write(sweep: Path, tuning: Tuning, monitor: str, chosen: Mapping[str, Choice | None]) -> None:
     """`tuning.json`: the protocol, and what it led to."""
-    rows = [{"variant": label, **choice._asdict()} for label, choice in chosen.items()]
+    rows = [{"variant": label, **choice._asdict()} for label, choice in chosen.items() if choice]
     content = {"key": tuning.key, "values": tuning.values, "seeds": tuning.seeds, "monitor": monitor, "chosen": rows}
     write_atomic(sweep / FILE, json.dumps(content, indent=2) + "\n")
 
@@ -106,10 +106,13 @@ def read(sweep: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def told(tuning: Tuning, monitor: str, chosen: Mapping[str, Choice]) -> str:
+def told(tuning: Tuning, monitor: str, chosen: Mapping[str, Choice | None]) -> str:
     """What was chosen, for a terminal."""
     lines = [f"tuned   {tuning.key} by {monitor}, {len(tuning.values) * len(tuning.seeds)} runs a variant:"]
     for label, choice in chosen.items():
+        if choice is None:
+            lines.append(f"        {label or 'the run'}: left out, as at no value all runs came to their end")
+            continue
         edge = "  (at the end of the values: give more)" if choice.edge else ""
         lines.append(f"        {label or 'the run'}: {choice.value}  {monitor} {choice.mean:.4g}{edge}")
     return "\n".join(lines)

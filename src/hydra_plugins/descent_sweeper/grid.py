@@ -94,7 +94,7 @@ class GridSweeper(BasicSweeper):
         if (code := self.launcher.conduct(jobs, folder)) == closing.STOPPED:
             raise SystemExit(code)
         chosen = plan.chosen(variants, jobs)
-        shown = {" ".join(labels[one]): choice for one, choice in chosen.items()}
+        shown = {" ".join(labels[one]): chosen.get(one) for one in variants}
         tuning.write(self.launcher.sweep, plan, jobs[0].monitor, shown)
         print(f"\n{tuning.told(plan, jobs[0].monitor, shown)}\n", flush=True)
         best = {one: [f"{plan.key}={choice.value}"] for one, choice in chosen.items()}
