@@ -100,8 +100,8 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cl
 
 
 def test_what_submitit_does_not_know_is_named(cluster: Callable[..., Cluster]):
-    with pytest.raises(UserError, match=r"hydra\.launcher: .*partition"):
-        cluster(parameters={"partition": "gpu"})
+    with pytest.raises(UserError, match=r"hydra\.launcher: Unknown argument 'queue' for executor 'slurm'"):
+        cluster(parameters={"slurm_queue": "gpu"})
     with pytest.raises(UserError, match="slurm"):
         cluster(executor="slurm")
 

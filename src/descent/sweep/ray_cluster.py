@@ -30,7 +30,8 @@ class RayCluster(Remote):
     """
 
     def __init__(self, sweep: Path, *, address: str | None, workers: int | None, threads: int, calls: int) -> None:
-        self.ray, self.calls = _ray(), calls
+        self.ray = _ray()
+        self.task = self.ray.remote(max_calls=calls, max_retries=0)(task)  # it is we who try again
         given: dict[str, Any] = {"address": address} if address else {"include_dashboard": False}
         try:
             self.ray.init(**given, log_to_driver=False, configure_logging=False)
@@ -49,12 +50,7 @@ class RayCluster(Remote):
         """A worker serves only jobs of the same traits: Ray keeps one kind of worker for each environment."""
         self.progress(job).unlink(missing_ok=True)
         traits = {"DESCENT_TRAITS": f"{job.traits.threads} {job.traits.deterministic}", **dict(job.traits.environment)}
-        remote = self.ray.remote(task).options(
-            num_cpus=job.traits.threads,
-            max_calls=self.calls,
-            max_retries=0,  # a job that is tried again is tried by us
-            runtime_env={"env_vars": traits},
-        )
+        remote = self.task.options(num_cpus=job.traits.threads, runtime_env={"env_vars": traits})
         return remote.remote(job, self.progress(job), sys.path)
 
     def over(self, handle: Any) -> bool:
