@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from descent.folder import RunFolder
 from descent.sweep.board import Board
 from descent.types import UserError
 
-FAILED, STOPPED = 1, 130
+COMPLETED, FAILED, STOPPED = 0, 1, 130
 
 
 def close(sweep: Path, board: Board, stopped: bool) -> int:
-    """Says how the sweep ended; returns the exit code: 0, FAILED where a job failed, STOPPED where it was stopped."""
+    """Says how the sweep ended; returns the exit code: 1 where a job failed, 130 where the sweep was stopped."""
     board.close()
     write_report(sweep, board)
+    states = [outcome.state for outcome in board.outcomes.values()]
     if stopped:
         board.say("stopped; the same command goes on from here")
         return STOPPED
-    return FAILED if "failed" in [outcome.state for outcome in board.outcomes.values()] else 0
-
-
-def leave(codes: Sequence[int]) -> None:
-    """Raises SystemExit with the gravest of the exit codes, unless all are 0."""
-    if any(codes):
-        raise SystemExit(max(codes))
+    return FAILED if "failed" in states else COMPLETED
 
 
 def write_report(sweep: Path, board: Board) -> None:

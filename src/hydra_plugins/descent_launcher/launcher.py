@@ -40,10 +40,8 @@ class SweepLauncher(Launcher):
         """What runs the jobs."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from descent.sweep import closing
-
         jobs = self.checked(job_overrides, initial_job_idx)
-        closing.leave([self.conduct(jobs, self.sweep)])
+        self.leave(self.conduct(jobs, self.sweep))
         return [_returned(job) for job in jobs]
 
     def conduct(self, jobs: Sequence[Job], folder: Path) -> int:
@@ -62,6 +60,19 @@ class SweepLauncher(Launcher):
                 with self.executor(todo) as executor, board:
                     stopped = running.drive(executor, board, lambda _: next(waves, []), lambda *_: None)
             return closing.close(folder, board, stopped)
+
+    def leave(self, code: int) -> None:
+        """Ends the sweep with an exit code, its callbacks first: Hydra would not tell them of an end that raises.
+
+        Raises:
+            SystemExit: the code is not 0.
+        """
+        from descent.sweep.closing import FAILED
+
+        if code == FAILED:
+            self.hydra_context.callbacks.on_multirun_end(config=self.config, config_name=None)
+        if code:
+            raise SystemExit(code)
 
     def checked(
         self,

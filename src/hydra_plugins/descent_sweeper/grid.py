@@ -18,21 +18,19 @@ if TYPE_CHECKING:
 
 
 class GridSweeper(BasicSweeper):
-    """Hydra's own sweeper, for our launchers; see `conf/hydra/sweeper/grid.yaml` for the arguments."""
+    """Hydra's own sweeper, in one batch: our launchers check every job before the first starts, and keep the queue.
+
+    See `conf/hydra/sweeper/grid.yaml` for the arguments.
+    """
 
     launcher: Any
 
-    def __init__(
-        self,
-        params: dict[str, str] | None = None,
-        max_batch_size: int | None = None,
-        tune: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(max_batch_size=max_batch_size, params=params)
+    def __init__(self, params: dict[str, str] | None = None, tune: Mapping[str, Any] | None = None) -> None:
+        super().__init__(max_batch_size=None, params=params)
         self.tune = dict(tune) if tune else None
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Our launchers compose every job before the first starts; the sweeper need not do so, too."""
+        pass
 
     def sweep(self, arguments: list[str]) -> Any:
         from descent.config import run_main
@@ -64,8 +62,6 @@ class GridSweeper(BasicSweeper):
         Raises:
             SystemExit: a job failed, or the sweep was stopped.
         """
-        from descent.sweep import closing
-
         values, code = self._tuned(words, named) if self.tune is not None else ([[]] * len(words), 0)
         known = [i for i, value in enumerate(values) if value is not None]
         jobs = self.launcher.checked(
@@ -74,7 +70,7 @@ class GridSweeper(BasicSweeper):
         placed = dict(zip(known, jobs, strict=True))
         self.launcher.sweep.mkdir(parents=True, exist_ok=True)
         begin([placed.get(i) for i in range(len(words))])
-        closing.leave([code, self.launcher.conduct(jobs, self.launcher.sweep)])
+        self.launcher.leave(max(code, self.launcher.conduct(jobs, self.launcher.sweep)))
 
     def _tuned(self, words: Sequence[Sequence[str]], named: Sequence[Sequence[str]]) -> tuple[list[Any], int]:
         """For each job the override that sets its variant's best value, None for none; and the exit code of the search.

@@ -75,7 +75,7 @@ class OptunaSweeper(Sweeper):
             with self.launcher.executor([first] * self.trials) as executor, self.board:
                 stopped = running.drive(executor, self.board, self._more, self._ended)
             code = closing.close(self.launcher.sweep, self.board, stopped)
-        closing.leave([code])
+        self.launcher.leave(code)
 
     def _checked(self, space: dict[str, Any]) -> Job:
         """One job of the space, once its end points and choices are known to be right."""
