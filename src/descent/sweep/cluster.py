@@ -59,9 +59,8 @@ class Task:
             for number, handler in before.items():
                 signal.signal(number, handler)
         if outcome.state == "stopped" and not self.stop.exists():
-            signal.raise_signal(
-                ASKED
-            )  # submitit's own handler: it calls `checkpoint`, queues again and ends this process
+            # To submitit's own handler: it calls `checkpoint`, queues the job again, and ends this process.
+            signal.raise_signal(ASKED)
         return outcome
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
