@@ -131,8 +131,9 @@ def test_a_job_outlives_its_launcher_and_a_preemption_bit_for_bit(name: str):
     assert again.returncode == 0, out
     (folder,) = folders(name).values()
     assert len(list(here.glob("sweep-*/.submitit/*_submitted.pkl"))) == 1
-    told = "".join(path.read_text() for path in here.glob("sweep-*/.submitit/*_log.err"))
-    assert "Requeued job" in told
+    told = "".join(path.read_text() for path in here.glob("sweep-*/.submitit/*_log.out"))
+    assert told.count("Requeued job") == 1
+    assert json.loads((folder / "environment.json").read_text())["command"][0].endswith("train.py")
     events = [json.loads(line)["event"] for line in (folder / "events.jsonl").read_text().splitlines()]
     assert (events.count("started"), events.count("resumed")) == (1, 1)
     plain = command(name, *words, f"hydra.run.dir={here / 'plain'}")

@@ -130,7 +130,7 @@ class Board:
         """The ranking, and what failed."""
         done = [job for job in self.jobs if self.outcomes[job.number].state == "done"]
         if ranks := ranking.ranked([job.folder for job in done]):
-            labels = {job.folder.name: _unrepeated(job.label) for job in done}
+            labels = {job.folder.name: _unrepeated(job.label) for job in done} if len(ranks) > 1 else {}
             self.console.print(ranking.table(ranking.named(ranks, labels)), highlight=False)
         for job in self.jobs:
             state, message, _ = self.outcomes[job.number]

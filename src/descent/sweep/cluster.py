@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
@@ -45,11 +44,11 @@ class Task:
 
     def __init__(self, job: Job, progress: Path, stop: Path) -> None:
         self.job, self.progress, self.stop = job, progress, stop
-        self.path = tuple(sys.path)  # where a user's own modules are
+        self.origin = worker.Origin.here()
 
     def __call__(self) -> Outcome:
         before = {number: signal.signal(number, _preempt) for number in (ASKED, signal.SIGTERM)}
-        sys.path.extend(place for place in self.path if place not in sys.path)
+        self.origin.take()
         try:
             worker.warm(self.job.traits)
             outcome = worker.run(self.job, self.progress)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,9 @@ from descent.types import UserError
 FOLDER = ".ray"  # in the sweep's: how far the jobs are
 
 
-def task(job: Job, progress: Path, path: list[str]) -> Outcome:
+def task(job: Job, progress: Path, origin: worker.Origin) -> Outcome:
     """What runs in a worker of Ray's: TensorFlow once, then job after job."""
-    sys.path.extend(place for place in path if place not in sys.path)
+    origin.take()
     worker.warm(job.traits)
     return worker.run(job, progress)
 
@@ -51,7 +50,7 @@ class RayCluster(Remote):
         self.progress(job).unlink(missing_ok=True)
         traits = {"DESCENT_TRAITS": f"{job.traits.threads} {job.traits.deterministic}", **dict(job.traits.environment)}
         remote = self.task.options(num_cpus=job.traits.threads, runtime_env={"env_vars": traits})
-        return remote.remote(job, self.progress(job), sys.path)
+        return remote.remote(job, self.progress(job), worker.Origin.here())
 
     def over(self, handle: Any) -> bool:
         return bool(self.ray.wait([handle], timeout=0)[0])

@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from descent.folder import lock
 from descent.sweep.job import LOG, Job, Outcome, Traits, finished
@@ -32,6 +32,21 @@ def prepare(traits: Traits, progress: Path) -> None:
     threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
     note(progress, {"pid": os.getpid()})
     warm(traits)
+
+
+class Origin(NamedTuple):
+    """What a process of another program takes over from the launcher: its command, and where a user's modules are."""
+
+    command: tuple[str, ...]
+    path: tuple[str, ...]
+
+    @classmethod
+    def here(cls) -> Origin:
+        return cls(tuple(sys.argv), tuple(sys.path))
+
+    def take(self) -> None:
+        sys.argv[:] = self.command
+        sys.path.extend(place for place in self.path if place not in sys.path)
 
 
 def warm(traits: Traits) -> None:
