@@ -40,6 +40,7 @@ class Job:
         steps: length of the run.
         per_epoch: steps of an epoch.
         monitor: name of the metric whose best value ranks it.
+        label: what it is called; "": by its overrides.
         pruning: where the study is that may end it early, and as what trial; None: it may not be.
     """
 
@@ -51,6 +52,7 @@ class Job:
     steps: int
     per_epoch: float
     monitor: str
+    label: str = ""
     pruning: Any = None
 
 

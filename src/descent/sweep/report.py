@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from descent.folder import write_atomic
 from descent.plot import STYLE
-from descent.sweep import figures, ranking
+from descent.sweep import effects, figures, ranking, tuning
 from descent.sweep.board import clock
 from descent.sweep.collected import Collected, collect
+from descent.types import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,8 +30,18 @@ def write(folder: Path) -> Path:
     """
     sweep = collect(folder)
     sweep.write_csv()
+    if found := effects_of(sweep):
+        effects.write(found, folder)
     write_atomic(folder / "report.html", page(sweep))
     return folder / "report.html"
+
+
+def effects_of(sweep: Collected) -> list[effects.Effect]:
+    """What the techniques add, where the sweep is an ablation and enough of it is done."""
+    try:
+        return effects.measured(sweep.folder, sweep.plan) if sweep.plan else []
+    except UserError:
+        return []
 
 
 def page(sweep: Collected) -> str:
@@ -40,6 +51,8 @@ def page(sweep: Collected) -> str:
     text = resources.files("descent.sweep").joinpath("sweep.html.j2").read_text(encoding="utf-8")
     template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)
     environment = json.loads((sweep.runs[-1].path / "environment.json").read_text(encoding="utf-8"))
+    found = effects_of(sweep)
+    drawn = {"Which technique helps": effects.drawn(found)} if found else {}
     return template.render(
         sweep=sweep,
         name=sweep.runs[0].summary.get("name", "sweep"),
@@ -48,8 +61,11 @@ def page(sweep: Collected) -> str:
         environment={key: environment[key] for key in environment if key not in ("overrides", "seed")},
         estimate=ranking.estimate,
         clock=clock,
-        figures={title: _embedded(figure) for title, figure in figures.drawn(sweep).items()},
+        figures={title: _embedded(figure) for title, figure in (drawn | figures.drawn(sweep)).items()},
         rows=list(sweep.rows()),
+        effects=effects.table(found) if found else [],
+        idle=sweep.plan.idle if sweep.plan else [],
+        tuned=tuning.read(sweep.folder),
     )
 
 

@@ -74,7 +74,8 @@ class OptunaSweeper(Sweeper):
             self.left = self.study.left()
             with self.launcher.executor([first] * self.trials) as executor, self.board:
                 stopped = running.drive(executor, self.board, self._more, self._ended)
-            closing.close(self.launcher.sweep, self.board, stopped)
+            code = closing.close(self.launcher.sweep, self.board, stopped)
+        self.launcher.leave(code)
 
     def _checked(self, space: dict[str, Any]) -> Job:
         """One job of the space, once its end points and choices are known to be right."""
