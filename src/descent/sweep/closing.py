@@ -8,23 +8,18 @@ from descent.folder import RunFolder
 from descent.sweep.board import Board
 from descent.types import UserError
 
-FAILED, STOPPED = 1, 130
+COMPLETED, FAILED, STOPPED = 0, 1, 130
 
 
-def close(sweep: Path, board: Board, stopped: bool) -> None:
-    """Says how the sweep ended.
-
-    Raises:
-        SystemExit: with 1 where a job failed, with 130 where the sweep was stopped.
-    """
+def close(sweep: Path, board: Board, stopped: bool) -> int:
+    """Says how the sweep ended; returns the exit code: 1 where a job failed, 130 where the sweep was stopped."""
     board.close()
     write_report(sweep, board)
     states = [outcome.state for outcome in board.outcomes.values()]
     if stopped:
         board.say("stopped; the same command goes on from here")
-        raise SystemExit(STOPPED)
-    if "failed" in states:
-        raise SystemExit(FAILED)
+        return STOPPED
+    return FAILED if "failed" in states else COMPLETED
 
 
 def write_report(sweep: Path, board: Board) -> None:

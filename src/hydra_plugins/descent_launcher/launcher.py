@@ -51,8 +51,22 @@ class SweepLauncher(Launcher):
             waves = iter([todo])
             with self.executor(todo) as executor, board:
                 stopped = running.drive(executor, board, lambda _: next(waves, []), lambda *_: None)
-            closing.close(self.sweep, board, stopped)
+            code = closing.close(self.sweep, board, stopped)
+        self.leave(code)
         return [_returned(job) for job in jobs]
+
+    def leave(self, code: int) -> None:
+        """Ends the sweep with an exit code, its callbacks first: Hydra would not tell them of an end that raises.
+
+        Raises:
+            SystemExit: the code is not 0.
+        """
+        from descent.sweep.closing import FAILED
+
+        if code == FAILED:
+            self.hydra_context.callbacks.on_multirun_end(config=self.config, config_name=None)
+        if code:
+            raise SystemExit(code)
 
     def checked(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[Job]:
         """Every job, composed and validated; the first that is wrong ends the sweep with its name.
