@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from descent import UserError, part
-from descent.config import PROJECT, run_script
+from descent.command import run_script
+from descent.config import PROJECT
 from descent.sweep.closing import FAILED
 from descent.types import Count, Whole
 
