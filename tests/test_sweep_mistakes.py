@@ -26,13 +26,13 @@ def sweep(*words: str, env: dict[str, str], cwd: Path) -> str:
 
 
 @pytest.mark.parametrize("jobs", [2, 24])
-def test_the_last_job_stops_all_in_a_second_and_a_sixth_more_each(poisoned, tmp_path: Path, jobs: int):
-    """Seconds of the processor: the machine may be busy with other tests."""
+def test_the_last_job_stops_all_in_a_second_and_a_little_more_for_each(poisoned, tmp_path: Path, jobs: int):
+    """On an idle machine 1 s and 0.15 s a job; here twice the seconds of a processor that other tests share."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     told = sweep(f"seed={','.join(map(str, range(jobs - 1)))},x", env=poisoned, cwd=tmp_path)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert told == f"error: job {jobs} (seed=x): seed=x: should be a whole number\n"
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1 + 0.15 * jobs
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2 * (1 + 0.15 * jobs)
 
 
 @pytest.mark.parametrize(
