@@ -35,6 +35,7 @@ COMMON = (
     "trainer.threads=1", "callback.checkpoint.every=20st", "logger.tensorboard=null", "retry=true",
 )  # fmt: skip
 VICTIMS = ("launcher", "worker", "both")
+FEW = 4  # trials of the study that is left alone: it shows only how long one takes, for no two studies are equal
 TICK = 0.02  # seconds between two looks at how far the sweep is
 LATER = 0.4  # at most so many seconds after its moment a kill follows
 EARLY = 0.3  # so many of the kills by the clock, the others by how far the sweep is
@@ -63,25 +64,25 @@ class SweepCampaign:
     def __call__(self) -> None:
         folder = Path(self.out or tempfile.mkdtemp(prefix="sweeps-")).absolute()
         began, draw = time.monotonic(), random.Random(self.seed)
-        quiet = Sweep(folder / "quiet", self.words)
+        alone = self.jobs if self.kind == "grid" else min(self.jobs, FEW)
+        quiet = Sweep(folder / "quiet", self.words(alone))
         quiet.start()
         startup = quiet.until_begun()
         if code := quiet.wait():
             raise UserError(f"the sweep that was left alone ended with {code}; see {quiet.log}")
-        killed = Sweep(folder / "killed", self.words)
-        counts = torment(killed, quiet.size, self.kills, startup, draw)
+        killed = Sweep(folder / "killed", self.words(self.jobs))
+        counts = torment(killed, quiet.size * self.jobs // alone, self.kills, startup, draw)
         told = finished(killed, self.jobs) if self.kind == "optuna" else alike(quiet, killed, self.jobs)
         kinds = ", ".join(f"{counts[victim]} {victim}" for victim in VICTIMS)
         seconds = time.monotonic() - began
         print(f"{counts.total()} kills ({kinds}) in {killed.starts} starts: {told} ({seconds:.0f} s)")
         shutil.rmtree(folder)
 
-    @property
-    def words(self) -> list[str]:
-        varied = [f"seed=range(0,{self.jobs})"]
+    def words(self, jobs: int) -> list[str]:
+        varied = [f"seed=range(0,{jobs})"]
         if self.kind == "optuna":
             rate = "optimizer.learning_rate=tag(log,interval(1e-4,1e-1))"
-            varied = ["hydra/sweeper=optuna", f"hydra.sweeper.trials={self.jobs}", rate]
+            varied = ["hydra/sweeper=optuna", f"hydra.sweeper.trials={jobs}", rate]
         return [*COMMON, f"trainer.epochs={self.epochs}", "hydra.launcher.workers=2", *varied]
 
 
@@ -225,7 +226,7 @@ def finished(killed: Sweep, jobs: int) -> str:
         raise UserError(f"{killed.folder}: {dict(states)} of {jobs} trials")
     runs = [json.loads(path.read_text(encoding="utf-8")) for path in killed.folder.glob("*/summary.json")]
     values = sorted(run["best"]["value"] for run in runs if run["status"] == "completed")
-    if values != sorted(trial.value for trial in trials if trial.state.name == "COMPLETE"):
+    if values != sorted(trial.values[0] for trial in trials if trial.state.name == "COMPLETE"):
         raise UserError(f"{killed.folder}: the trials have not the values of their runs")
     kinds = ", ".join(f"{count} {name.lower()}" for name, count in sorted(states.items()))
     return f"{jobs} trials, each once ({kinds}), with the values of their runs"

@@ -74,16 +74,14 @@ def importance(study: optuna.Study, found: Trials) -> dict[str, dict[str, float]
     axes = [key for key in found.finished[0].params if len({trial.params[key] for trial in found.finished}) > 1]
     if len(axes) < 2 or len(found.finished) < LEAST:
         return {}
-    made = {}
-    for i, name in enumerate(found.names):
-        if np.ptp(found.values(i)) > 0:
-            made[name] = optuna.importance.get_param_importances(
-                study,
-                evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
-                params=axes,
-                target=lambda trial, i=i: trial.values[i],
-            )
-    return made
+
+    def shares(objective: int) -> dict[str, float]:
+        forest = optuna.importance.FanovaImportanceEvaluator(seed=0)
+        return optuna.importance.get_param_importances(
+            study, evaluator=forest, params=axes, target=lambda trial: trial.values[objective]
+        )
+
+    return {name: shares(i) for i, name in enumerate(found.names) if np.ptp(found.values(i)) > 0}
 
 
 def front(values: np.ndarray, higher: Sequence[bool]) -> np.ndarray:
