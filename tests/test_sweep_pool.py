@@ -167,13 +167,13 @@ def test_more_values_are_added_the_old_are_kept_and_tensorboard_shows_all(name: 
 def served(folder: Path) -> Iterator[str]:
     """The address of a TensorBoard of this folder, on this machine alone."""
     words = ["--logdir", str(folder), "--host", "127.0.0.1", "--port", "0", "--load_fast", "false"]
-    server = subprocess.Popen([sys.executable, "-m", "tensorboard.main", *words], stderr=subprocess.PIPE, text=True)
-    try:
-        assert server.stderr is not None
-        yield next(found[0] for line in server.stderr if (found := re.search(r"http://127\.0\.0\.1:\d+", line)))
-    finally:
-        server.terminate()
-        server.wait()
+    command = [sys.executable, "-m", "tensorboard.main", *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stderr is not None
+            yield next(found[0] for line in server.stderr if (found := re.search(r"http://127\.0\.0\.1:\d+", line)))
+        finally:
+            server.terminate()
 
 
 def asked(address: str) -> Any:
