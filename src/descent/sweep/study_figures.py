@@ -192,12 +192,21 @@ def _place(distribution: Any, value: Any) -> float:
 
 
 def _axis(axis: Axes, distribution: Any) -> None:
+    """The whole range that was searched; on a log scale labels at the powers of ten alone."""
+    from matplotlib.ticker import NullFormatter
+
     choices = getattr(distribution, "choices", None)
     if choices is not None:
         axis.set_xticks(range(len(choices)), [str(choice)[:14] for choice in choices])
         axis.set_xlim(-0.5, len(choices) - 0.5)
-    elif distribution.log:
+        return
+    low, high = distribution.low, distribution.high
+    if distribution.log:
         axis.set_xscale("log")
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.set_xlim(low / (high / low) ** 0.04, high * (high / low) ** 0.04)
+    else:
+        axis.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
 
 
 @styled
