@@ -48,7 +48,15 @@ def test_a_record_without_the_metric_changes_nothing():
 
 @pytest.mark.parametrize(
     ("monitor", "higher"),
-    [("val/loss", False), ("val/accuracy", True), ("val/mae", False), ("val/mse", False), ("val/top5", True)],
+    [
+        ("val/loss", False),
+        ("val/accuracy", True),
+        ("val/mae", False),
+        ("val/mse", False),
+        ("val/top5", True),
+        ("test/log_loss", False),
+        ("test/ece", False),
+    ],
 )
 def test_the_direction_follows_from_the_name(monitor, higher):
     assert higher_is_better(monitor, "auto") is higher

@@ -60,6 +60,7 @@ def test_halt_saves_the_state_before_the_step_and_names_it(quick, folder, capsys
         capsys.readouterr().out
     )
     assert [row["step"] for row in read_rows(folder / "metrics.jsonl")] == list(range(1, 14))
+    assert "halted after 13 steps" in (folder / "report.html").read_text()
     assert all(np.isfinite(a).all() for arrays in saved.arrays.values() for a in arrays)
 
 

@@ -140,6 +140,7 @@ def leaning(classes: int = 7, samples: int = 400) -> tuple[np.ndarray, np.ndarra
 def test_final_metrics_are_scikit_learns():
     targets, outputs = leaning()
     record = metric.final(spec(7), "test", targets, outputs)
+    assert list(record) == [f"test/{name}" for name in metric.final_names(spec(7))]
     probabilities = metric.softmax(outputs)
     assert record["test/macro_f1"] == pytest.approx(
         sklearn.metrics.f1_score(targets, outputs.argmax(1), average="macro")

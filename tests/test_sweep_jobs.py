@@ -23,6 +23,7 @@ def job(folder: Path, number: int = 1, **more) -> Job:
         "traits": Traits(1, True),
         "steps": 10,
         "per_epoch": 5.0,
+        "evaluations": (5, 10),
         "monitor": "val/loss",
     }
     return Job(**values | more)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -10,8 +11,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+from urllib.request import urlopen
 
 import pytest
 
@@ -22,6 +26,12 @@ FAULTS = """
 import os, time
 from descent import part
 from descent.types import Verdict
+from hydra.experimental.callback import Callback
+
+class Told(Callback):
+    def on_multirun_end(self, config, **_):
+        with open(os.environ["TOLD"], "a") as file:
+            file.write("told\\n")
 
 @part
 class Fault:
@@ -52,7 +62,8 @@ def name() -> Iterator[str]:
 def faulty(tmp_path: Path) -> dict[str, str]:
     """An environment with a callback that misbehaves."""
     (tmp_path / "faults.py").write_text(FAULTS)
-    return {**os.environ, "PYTHONPATH": str(tmp_path), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    told = str(tmp_path / "told")
+    return {**os.environ, "PYTHONPATH": str(tmp_path), "TF_CPP_MIN_LOG_LEVEL": "3", "TOLD": told}
 
 
 LAUNCHERS = {
@@ -65,6 +76,11 @@ LAUNCHERS = {
 def command(name: str, *words: str) -> list[str]:
     fixed = ["debug=fast", "trainer.threads=1", "logger.tensorboard=null", f"name={name}"]
     return [sys.executable, str(ROOT / "train.py"), "-m", *fixed, *words]
+
+
+def watched(name: str, *words: str) -> list[str]:
+    """The same, with TensorBoard's files."""
+    return [word for word in command(name, *words) if word != "logger.tensorboard=null"]
 
 
 def sweep(name: str, *words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -86,6 +102,7 @@ def test_a_fault_ends_only_its_own_job(name: str, faulty: dict[str, str]):
     words = [
         "+callback.fault._target_=faults.Fault",
         "+callback.fault.kind=raises,dies,leaves,hangs,none",
+        "+hydra.callbacks.told._target_=faults.Told",
         "hydra.launcher.time_limit=45",
         "hydra.launcher.workers=2",
     ]
@@ -108,6 +125,8 @@ def test_a_fault_ends_only_its_own_job(name: str, faulty: dict[str, str]):
     (Path(faulty["PYTHONPATH"]) / "faults.py").write_text(FAULTS.replace("if self.kind", "if False and self.kind"))
     mended = sweep(name, *words, "retry=true", env=faulty)
     assert mended.returncode == 0, mended.stdout + mended.stderr
+    # Callbacks are told of each end, whatever its exit code.
+    assert Path(faulty["TOLD"]).read_text() == 3 * "told\n"
     assert all(status(path) == "completed" for path in folders(name).values())
     assert len(folders(name)) == 5
 
@@ -137,15 +156,51 @@ def test_a_stopped_sweep_goes_on_where_it_was(name: str, launcher: str, number: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["pool", "submitit"])
-def test_more_values_are_added_and_the_old_are_kept(name: str, launcher: str):
+def test_more_values_are_added_the_old_are_kept_and_tensorboard_shows_all(name: str, launcher: str):
     own = LAUNCHERS[launcher]
-    assert sweep(name, *own, "seed=0,1").returncode == 0
+    subprocess.run(watched(name, *own, "seed=0,1"), check=True, capture_output=True, timeout=300)
     before = {path: (path / "done.json").stat().st_mtime_ns for path in folders(name).values()}
-    done = sweep(name, *own, "seed=range(0,3)")
+    done = subprocess.run(watched(name, *own, "seed=range(0,3)"), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0
     assert "3 jobs, 2 done before" in done.stdout
     assert len(folders(name)) == 3
     assert all((path / "done.json").stat().st_mtime_ns == when for path, when in before.items())
+    (place,) = (PROJECT / "outputs" / name).glob("sweep-*")
+    with served(place) as address:
+        runs = {f"{path.name}/tensorboard" for path in folders(name).values()}
+        assert until(lambda: set(asked(f"{address}/data/runs")), runs) == runs
+        for path in folders(name).values():
+            rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+            expected = [(row["step"], pytest.approx(row["val/loss"])) for row in rows if "val/loss" in row]
+            query = urlencode({"run": f"{path.name}/tensorboard", "tag": "val/loss"})
+            found = asked(f"{address}/data/plugin/scalars/scalars?{query}")
+            assert [(step, value) for _, step, value in found] == expected
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address of a TensorBoard of this folder, on this machine alone."""
+    words = ["--logdir", str(folder), "--host", "127.0.0.1", "--port", "0", "--load_fast", "false"]
+    command = [sys.executable, "-m", "tensorboard.main", *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stderr is not None
+            yield next(found[0] for line in server.stderr if (found := re.search(r"http://127\.0\.0\.1:\d+", line)))
+        finally:
+            server.terminate()
+
+
+def asked(address: str) -> Any:
+    with urlopen(address, timeout=30) as answer:
+        return json.load(answer)
+
+
+def until(look: Callable[[], Any], wanted: Any, seconds: float = 60.0) -> Any:
+    """What is seen when it is as wanted, or in the end."""
+    end = time.monotonic() + seconds
+    while (seen := look()) != wanted and time.monotonic() < end:
+        time.sleep(0.3)
+    return seen
 
 
 @pytest.mark.slow
@@ -166,3 +221,14 @@ def test_the_pool_gives_the_bytes_of_a_process_of_its_own_and_of_the_basic_launc
     subprocess.run(single, check=True, capture_output=True, timeout=300)
     assert logs[0] == logs[1] == logs[2]
     assert (tmp_path / "run/metrics.jsonl").read_bytes() in logs[0]
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_ends_as_one_that_was_left_alone(tmp_path: Path):
+    """`python scripts/sweep_campaign.py jobs=24 kills=20` is a longer one."""
+    words = ["jobs=2", "kills=2", "epochs=5", "seed=1", f"out={tmp_path / 'runs'}"]
+    campaign = [sys.executable, str(ROOT / "scripts/sweep_campaign.py"), *words]
+    done = subprocess.run(campaign, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("2 kills ")
+    assert "2 configs, each once" in done.stdout

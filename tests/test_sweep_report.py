@@ -13,12 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from optuna.distributions import CategoricalDistribution
 from scipy import stats
 
-from descent import UserError
+from descent import UserError, plot
+from descent import report as run_report
+from descent.folder import RunFolder, read_rows
 from descent.sweep import report
 from descent.sweep.collected import collect
+from descent.sweep.job import Outcome
 from descent.sweep.ranking import estimate
+from trials import job, made
 
 RATES = ("0.001", "0.01", "0.1")
 OPTIMIZERS = ("adam", "sgd")
@@ -147,7 +152,12 @@ def requests(browser: Any) -> list[str]:
     return [url for url in sent if not url.startswith("data:")]
 
 
-@pytest.mark.skipif(not (shutil.which("chromium") and shutil.which("chromedriver")), reason="chromium is not installed")
+in_browser = pytest.mark.skipif(
+    not (shutil.which("chromium") and shutil.which("chromedriver")), reason="chromium is not installed"
+)
+
+
+@in_browser
 def test_the_page_sorts_and_searches_and_asks_for_nothing(sweep: Path, browser: Any):
     page = report.write(sweep).as_uri()
     browser.get(page)
@@ -176,3 +186,44 @@ def test_the_page_sorts_and_searches_and_asks_for_nothing(sweep: Path, browser: 
     for told in ("ValueError: <no>", "18 of 18 runs", "<seen>"):
         assert told in body
     assert browser.get_log("browser") == []
+
+
+@in_browser
+def test_the_page_of_a_run_is_of_the_same_kind(tmp_path: Path, browser: Any):
+    run(tmp_path / "one", "adam", "0.01", 0, 1, epochs=3.0, samples_per_second=1e4, **{"train/loss": 0.2})
+    place = RunFolder(tmp_path / "one")
+    plot.save(plot.learning_curves(read_rows(place.metrics), 20), place.plots, "learning_curves")
+    run_report.write(place, place.read_json("summary.json"))
+    page = (place.path / "report.html").as_uri()
+    browser.get(page)
+    assert requests(browser) == [page]
+    assert browser.get_log("browser") == []
+    assert browser.execute_script("return [...document.images].every(i => i.complete && i.naturalWidth > 100)")
+    assert column(browser, "metrics", 0) == ["loss", "accuracy"]
+    browser.find_element("css selector", "#metrics th").click()
+    assert column(browser, "metrics", 0) == ["accuracy", "loss"]
+    body = browser.find_element("css selector", "body").text
+    for told in ("Learning curves", "python train.py optimizer=adam optimizer.learning_rate=0.01 seed=0", "<seen>"):
+        assert told in body
+    assert "learning_rate: 0.01" in body  # the config
+
+
+@in_browser
+def test_the_page_of_a_study_shows_what_mattered(sweep: Path, browser: Any):
+    space = {key: CategoricalDistribution(list(known)) for key, known in
+             {"optimizer": OPTIMIZERS, "optimizer.learning_rate": RATES}.items()}  # fmt: skip
+    begun = made(sweep, space=space, trials=18, objectives=["val/loss", "seconds"])
+    while trial := begun.ask():
+        best = {"monitor": "val/loss", "value": value(*trial.params.values(), trial.number % 3)}
+        begun.tell(trial, job(sweep.parent / "job", best=best, seconds=trial.number % 4 + 1.0), Outcome("done"))
+    page = report.write(sweep).as_uri()
+    browser.get(page)
+    assert requests(browser) == [page]
+    assert browser.get_log("browser") == []
+    titles = [e.text.split(":")[0] for e in browser.find_elements("css selector", "figcaption")]
+    assert titles == [
+        "The trials in their order", "Pareto front", "What mattered", "Slices", "Slices",
+        "Learning curves of the best, with 95 % bands",
+    ]  # fmt: skip
+    seconds = [float(cell) for cell in column(browser, "front", 4)]
+    assert seconds == sorted(seconds, reverse=True)  # by the loss, the lowest first

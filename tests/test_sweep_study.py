@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,13 +19,14 @@ from optuna.trial import TrialState
 
 from descent import UserError
 from descent.config import PROJECT
+from descent.sweep import sampling
 from descent.sweep import study as studies
-from descent.sweep.job import Job, Outcome, Traits
-from descent.sweep.study import Pruning, Study
+from descent.sweep.job import Outcome
 from hydra_plugins.descent_sweeper._space import distribution
+from hydra_plugins.descent_sweeper.optuna_sweeper import OptunaSweeper
+from trials import SPACE, job, made
 
 ROOT = Path(__file__).resolve().parents[1]
-SPACE = {"x": FloatDistribution(0.0, 1.0), "y": CategoricalDistribution(["a", "b"])}
 
 
 @pytest.mark.parametrize(
@@ -50,27 +51,29 @@ def test_what_is_no_space_is_named():
         distribution(OverridesParser.create().parse_override("k=glob(*)"))
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ({"sampler": "bayes"}, "hydra.sweeper.sampler=bayes: should be 'tpe', 'cmaes', 'random', 'grid' or 'qmc'"),
+        ({"trials": 0}, "hydra.sweeper.trials=0: should be at least 1"),
+        ({"objective": ["val/loss", "seconds"], "pruner": "asha"}, "pruner=asha needs one objective, and there are 2"),
+        ({"objective": ["val/loss", "seconds"], "sampler": "cmaes"}, "sampler=cmaes needs one objective"),
+    ],
+)
+def test_what_a_study_cannot_be_asked_to_do(words: dict, told: str):
+    with pytest.raises(UserError, match=re.escape(told)):
+        OptunaSweeper(**words)._settings()
+
+
 def test_the_extremes_have_every_end_and_every_choice():
-    found = studies.extremes(SPACE)
+    found = sampling.extremes(SPACE)
     assert found == [{"x": 0.0, "y": "a"}, {"x": 1.0, "y": "a"}, {"x": 0.0, "y": "b"}]
 
 
-def made(folder: Path, **more) -> Study:
-    values = {"folder": folder, "space": SPACE, "trials": 4, "sampler": "random", "seed": 0, "objectives": ["val/loss"]}
-    return Study(**values | more)
-
-
-def job(folder: Path, **summary) -> Job:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "summary.json").write_text(json.dumps({"best": {"monitor": "val/loss", "value": 0.5}, **summary}))
-    traits = Traits(1, True)
-    return Job(
-        number=1, overrides=(), config={}, folder=folder, traits=traits, steps=10, per_epoch=5.0, monitor="val/loss"
-    )
-
-
-def test_a_trial_that_was_left_open_is_found_again_and_no_other_is_asked_for(tmp_path: Path):
-    before = made(tmp_path)
+@pytest.mark.parametrize("storage", ["sqlite", "journal"])
+def test_a_trial_that_was_left_open_is_found_again_and_no_other_is_asked_for(tmp_path: Path, storage: str):
+    before = made(tmp_path, storage=storage)
+    assert (tmp_path / studies.FILES[storage]).exists()
     asked = [before.ask() for _ in range(3)]
     assert asked[0] is not None
     before.tell(asked[0], job(tmp_path / "job"), Outcome("done"))
@@ -87,6 +90,25 @@ def test_a_trial_that_was_left_open_is_found_again_and_no_other_is_asked_for(tmp
     states = [trial.state for trial in made(tmp_path).study.get_trials()]
     assert states.count(TrialState.COMPLETE) == 4
     assert states.count(TrialState.RUNNING) == 0
+
+
+def test_a_line_that_a_kill_cut_short_is_taken_back(tmp_path: Path):
+    before = made(tmp_path, storage="journal")
+    before.ask()
+    with (tmp_path / "study.log").open("a") as file:
+        file.write('{"op_code":6,"worker')
+    after = made(tmp_path)  # as it was begun
+    assert after.ask() is not None
+    assert len(made(tmp_path).study.get_trials()) == 2
+
+
+def test_a_study_keeps_its_choices_and_objectives(tmp_path: Path):
+    made(tmp_path).ask()
+    made(tmp_path, space=SPACE | {"x": FloatDistribution(0.0, 9.0)})
+    with pytest.raises(UserError, match="y: its study had other choices"):
+        made(tmp_path, space=SPACE | {"y": CategoricalDistribution(["a", "c"])})
+    with pytest.raises(UserError, match="its study has other objectives"):
+        made(tmp_path, objectives=["val/accuracy"])
 
 
 @pytest.mark.parametrize(
@@ -110,32 +132,6 @@ def test_two_objectives_and_their_directions(tmp_path: Path):
     assert study.study.get_trials()[0].values == [0.5, 3.0]
     assert studies.rises("val/accuracy")
     assert not studies.rises("parameters")
-
-
-def test_a_grid_asks_for_every_cell_once(tmp_path: Path):
-    space = {"x": IntDistribution(0, 4, step=2), "y": CategoricalDistribution(["a", "b"])}
-    study = made(tmp_path, space=space, sampler="grid", trials=99)
-    cells = []
-    while trial := study.ask():
-        cells.append(tuple(trial.params.values()))
-        study.tell(trial, job(tmp_path / "job"), Outcome("done"))
-    assert sorted(cells) == [(x, y) for x in (0, 2, 4) for y in "ab"]
-
-
-def test_the_median_gives_up_what_is_worse_than_half_of_the_finished(tmp_path: Path):
-    study = made(tmp_path, trials=9)
-    for value in (1.0, 2.0, 3.0, 4.0, 5.0):
-        trial = study.ask()
-        assert trial is not None
-        watch = Pruning(tmp_path, trial._trial_id, "none", "val/loss", 20, 5).watch()
-        assert not watch({"step": 10, "val/loss": value})
-        study.tell(trial, job(tmp_path / "job"), Outcome("done"))
-    for value, told in ((2.9, ""), (3.1, "pruned by median at step 10")):
-        trial = study.ask()
-        assert trial is not None
-        watch = Pruning(tmp_path, trial._trial_id, "median", "val/loss", 20, 5).watch()
-        assert not watch({"step": 5, "train/loss": 9.0})  # no evaluation
-        assert watch({"step": 10, "val/loss": value}) == told
 
 
 @pytest.mark.slow

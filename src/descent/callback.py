@@ -30,7 +30,7 @@ def higher_is_better(monitor: str, mode: Mode) -> bool:
     """Losses and errors are better when lower, all else when higher."""
     if mode != "auto":
         return mode == "max"
-    return monitor.rsplit("/", 1)[-1] not in ("loss", "mse", "mae")
+    return monitor.rsplit("/", 1)[-1] not in ("loss", "mse", "mae", "log_loss", "ece")
 
 
 def improves(value: float, best: float | None, *, higher: bool, by: float = 0.0) -> bool:

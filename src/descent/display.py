@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 
@@ -25,12 +26,19 @@ def panel(console: Console, title: str, facts: Mapping[str, str]) -> None:
     console.print(Panel(table, title=title, title_align="left", border_style="dim", expand=False))
 
 
+def number(value: float, name: str) -> str:
+    """A metric's value in a few characters, accuracies in percent; nothing where it is not a number."""
+    if math.isnan(value):
+        return ""
+    return f"{value:.2%}" if name.endswith("accuracy") else f"{value:.4g}"
+
+
 def short(record: Record, prefix: str) -> str:
     """The metrics of a split in a few words, accuracies in percent."""
     words = []
     for name, value in record.items():
         if name.startswith(f"{prefix}/"):
-            words.append(f"{name} {value:.2%}" if name.endswith("accuracy") else f"{name} {value:.4g}")
+            words.append(f"{name} {number(value, name) or value}")
     return "  ".join(words)
 
 

@@ -66,6 +66,13 @@ def confusion(targets: np.ndarray, outputs: np.ndarray, classes: int) -> np.ndar
     return table
 
 
+def final_names(spec: Spec) -> tuple[str, ...]:
+    """What `final` gives, without its prefix."""
+    if not spec.num_classes:
+        return ()
+    return ("macro_f1", "log_loss", "ece", *(("top5_accuracy",) if spec.num_classes > 5 else ()))
+
+
 def final(spec: Spec, split: Split, targets: np.ndarray, outputs: np.ndarray) -> Record:
     """What is worth knowing at the end, beside the metrics of every evaluation; of logits, for classes."""
     if not spec.num_classes:

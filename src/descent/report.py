@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import dataclasses
 import io
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from etils import epy
 
-from descent import metric, plot
+from descent import display, metric, page, plot
 from descent.data.pipeline import Pipeline
 from descent.folder import RunFolder, read_rows, write_atomic
 from descent.step import to_batch
@@ -30,11 +28,21 @@ PREVIEW = 24
 CLASSES = "class_report.csv"
 
 
-def draw(folder: RunFolder, pipeline: Pipeline, best_step: int, targets: np.ndarray, outputs: np.ndarray) -> None:
-    """The figures of a finished run; `targets` and `outputs` are those of the test split."""
-    rows, spec = read_rows(folder.metrics), pipeline.spec
-    plot.save(plot.learning_curves(rows, best_step), folder.plots, "learning_curves")
-    plot.save(plot.learning_rate(rows), folder.plots, "learning_rate")
+def draw(
+    folder: RunFolder, pipeline: Pipeline, best_step: int, tested: tuple[np.ndarray, np.ndarray] | None = None
+) -> None:
+    """The figures of a run that is over; `tested` are targets and outputs of the test split, where it was evaluated."""
+    rows = read_rows(folder.metrics)
+    if any(name.startswith("val/") for row in rows for name in row):
+        plot.save(plot.learning_curves(rows, best_step), folder.plots, "learning_curves")
+    if rows:
+        plot.save(plot.learning_rate(rows), folder.plots, "learning_rate")
+    if tested is not None:
+        _draw_test(folder, pipeline, *tested)
+
+
+def _draw_test(folder: RunFolder, pipeline: Pipeline, targets: np.ndarray, outputs: np.ndarray) -> None:
+    spec = pipeline.spec
     if spec.kind == "image":
         pictures, captions = preview(pipeline)
         title = "first training batch, augmented and mixed, with its labels"
@@ -90,27 +98,51 @@ def caption(spec: Spec, target: np.ndarray) -> str:
 
 def write(folder: RunFolder, summary: dict[str, Any]) -> None:
     """`report.html`: one self-contained page."""
-    import jinja2
-
-    template = jinja2.Template(
-        resources.files("descent").joinpath("report.html.j2").read_text(encoding="utf-8"), autoescape=True
-    )
-    figures = {path.stem: _embedded(path.read_bytes()) for path in sorted(folder.plots.glob("*.png"))}
-    page = template.render(
+    command, environment = page.reproduction(folder.read_json("environment.json"), alone=True)
+    text = page.render(
+        "report.html.j2",
         summary=summary,
-        metrics={name: value for name, value in summary.items() if "/" in name},
-        figures=figures,
+        folder=folder.path.name,
+        headline=_headline(summary),
+        metrics=_table(summary),
+        figures={
+            path.stem.replace("_", " ").capitalize(): _picture(path.read_bytes())
+            for path in sorted(folder.plots.glob("*.png"), key=lambda path: (_ORDER.get(path.stem, 9), path.stem))
+        },
         classes=_lines(folder.path / CLASSES),
         config=folder.config.read_text(encoding="utf-8"),
-        environment=folder.read_json("environment.json"),
+        command=command,
+        environment=environment,
     )
-    (folder.path / "report.html").write_text(page, encoding="utf-8")
+    write_atomic(folder.path / "report.html", text)
+
+
+def _picture(png: bytes) -> tuple[str, int]:
+    """A figure to embed, and its width on the page: as wide as it was drawn."""
+    pixels = int.from_bytes(png[16:20], "big")  # the first field of a PNG's header
+    return page.embedded(png, "png"), round(pixels * 96 / plot.STYLE["savefig.dpi"])
+
+
+_ORDER = {"learning_curves": 0, "learning_rate": 1, "confusion_matrix": 2, "calibration": 3, "predictions": 4}
+
+
+def _headline(summary: dict[str, Any]) -> dict[str, str]:
+    """What is looked at first, as text: results of the test split, the best monitored value, size and time."""
+    best = summary.get("best", {})
+    shown = {name: display.number(summary[name], name) for name in summary if name in ("test/accuracy", "test/loss")}
+    if best.get("value") is not None:
+        name = f"best {best['monitor']}, at step {best['step']:,}"
+        shown[name] = display.number(best["value"], best["monitor"])
+    parts = {"parameters": f"{summary['parameters']:,}", "seconds": f"{summary['seconds']:.1f}"}
+    return {**shown, **parts, "training samples a second": f"{summary['samples_per_second']:,.0f}"}
+
+
+def _table(summary: dict[str, Any]) -> dict[str, list[float | None]]:
+    """The final values of each metric on the three splits; None where it was not evaluated."""
+    names = dict.fromkeys(name.split("/", 1)[1] for name in summary if "/" in name)
+    return {name: [summary.get(f"{split}/{name}") for split in metric.PREFIX.values()] for name in names}
 
 
 def _lines(path: Path) -> list[list[str]]:
     """The lines of a CSV file; none where there is no such file."""
     return list(csv.reader(io.StringIO(path.read_text(encoding="utf-8")))) if path.exists() else []
-
-
-def _embedded(content: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(content).decode()

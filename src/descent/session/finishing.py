@@ -31,8 +31,11 @@ def finish(run: Run, status: str, checked: list[checklist.Line], reason: str = "
         summary["checklist"] = [line._asdict() for line in (*checked, *lines)]
         run.folder.write_json("summary.json", summary)
         tell(run, lines)
-        if status == "completed":
+        if status == "halted":  # its curves say why
+            _derived(run, lambda: report.draw(run.folder, run.pipeline, run.best["step"]))
+        if status in ("completed", "halted"):
             _derived(run, lambda: report.write(run.folder, summary))
+        if status == "completed":
             run.folder.write_json("done.json", {"step": summary["steps"]})
         _profile(run, summary)
     except OSError as error:
@@ -86,7 +89,7 @@ def _test(run: Run) -> Record:
     paths = [v.path for v in state.model.variables]
     checkpoint.save_weights(run.folder.checkpoints, "best", state.best, paths, best=run.best)
     targets, outputs = run.evaluator.outputs("test", state.weights())
-    _derived(run, lambda: report.draw(run.folder, run.pipeline, run.best["step"], targets, outputs))
+    _derived(run, lambda: report.draw(run.folder, run.pipeline, run.best["step"], (targets, outputs)))
     dead = inspecting.dead_units(state.model, run.pipeline)
     final = metric.final(run.pipeline.spec, "test", targets, outputs)
     return {**run.evaluator.metrics("test", targets, outputs), **final, **dead}

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from descent.display import number
 from descent.folder import RunFolder
 from descent.runs import REPEATS
 from descent.sweep import ranking
@@ -81,8 +82,7 @@ class Board:
         return job.label or " ".join(job.overrides)
 
     def refresh(self, running: Running) -> None:
-        for number in running:
-            self.outcomes[number] = Outcome("running")
+        self.outcomes |= dict.fromkeys(running, Outcome("running"))
         if self.console.is_terminal:
             self.live.update(self.table(running), refresh=True)
 
@@ -147,12 +147,6 @@ def best(job: Job) -> float:
     content = summary(job)
     value = content.get("best", {}).get("value")
     return float(content.get("val/loss", math.nan) if value is None else value)
-
-
-def number(value: float, name: str) -> str:
-    if math.isnan(value):
-        return ""
-    return f"{value:.2%}" if name.endswith("accuracy") else f"{value:.4g}"
 
 
 def clock(seconds: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import importlib.util
 import io
 import json
 import math
@@ -11,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from descent.folder import write_atomic
 from descent.runs import REPEATS, FinishedRun, find
@@ -19,6 +20,9 @@ from descent.sweep import ablation, ranking
 from descent.sweep.job import FAILURE, LOG, PRUNED
 from descent.sweep.ranking import Rank
 from descent.types import UserError
+
+if TYPE_CHECKING:
+    import optuna
 
 
 class Failure(NamedTuple):
@@ -57,6 +61,18 @@ class Collected:
         """What was varied, but for seeds and folds; nothing in an ablation, which has arms in place of axes."""
         return [] if self.plan else [key for key in self.varied if key not in REPEATS]
 
+    @cached_property
+    def short(self) -> dict[str, str]:
+        """Each varied key by its last word, where that is no other's."""
+        last = {key: key.rsplit(".", 1)[-1] for key in self.varied}
+        count = Counter(last.values())
+        return {key: word if count[word] == 1 else key for key, word in last.items()}
+
+    def label(self, rank: Rank) -> str:
+        """A variant in few words, for a figure."""
+        pairs = zip(self.axes, self.settings(rank), strict=True)
+        return " ".join(f"{self.short[key]}={_rounded(value)}" for key, value in pairs) or rank.variant.label
+
     def values(self, key: str) -> list[str]:
         """The values a key had, numbers in their order."""
         return sorted({words.get(key, "") for words in self.words}, key=order)
@@ -78,6 +94,15 @@ class Collected:
         found = [_failure(path.parent, json.loads(path.read_text(encoding="utf-8"))["message"]) for path in noted]
         halted = [run for run in self.runs if run.summary.get("status") == "halted"]
         return found + [_failure(run.path, "halted at a number that was not finite") for run in halted]
+
+    @cached_property
+    def study(self) -> optuna.Study | None:
+        """The study that chose the runs, where there is one and Optuna (extra `optuna`) to read it."""
+        if not importlib.util.find_spec("optuna"):
+            return None
+        from descent.sweep import study
+
+        return study.read(self.folder)
 
     @cached_property
     def warnings(self) -> list[tuple[int, dict[str, str]]]:
@@ -143,6 +168,12 @@ def _failure(folder: Path, message: str) -> Failure:
 def _split(word: str) -> tuple[str, str]:
     key, _, value = word.lstrip("+").partition("=")
     return key, value
+
+
+def _rounded(value: str, most: int = 6) -> str:
+    """A number of many digits with three."""
+    number = order(value)[0]
+    return f"{number:.3g}" if len(value) > most and math.isfinite(number) else value
 
 
 def order(value: str) -> tuple[float, str]:

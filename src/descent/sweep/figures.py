@@ -11,6 +11,7 @@ from descent import statistics
 from descent.callback import higher_is_better
 from descent.plot import APART, VALIDATION, figure, styled
 from descent.runs import FinishedRun
+from descent.sweep import study_figures
 from descent.sweep.collected import Collected, order
 from descent.sweep.ranking import Rank
 
@@ -23,20 +24,25 @@ MOST = 40  # variants in one figure
 
 def drawn(sweep: Collected) -> dict[str, Figure]:
     """All figures that make sense for this sweep, by title."""
-    made = {"Every variant, with its 95 % interval": variants(sweep.ranks[:MOST])}
-    made["Learning curves of the best, with 95 % bands"] = curves(sweep.ranks[: len(APART)])
-    if len(sweep.axes) == 2:
+    made = {} if sweep.study is None else study_figures.drawn(sweep.study)
+    if not sweep.ranks:
+        return made
+    if sweep.study is None:
+        made["Every variant, with its 95 % interval"] = variants(sweep)
+    made["Learning curves of the best, with 95 % bands"] = curves(sweep)
+    if len(sweep.axes) == 2 and sweep.study is None:
         made[f"{sweep.axes[1]} against {sweep.axes[0]}"] = heat_map(sweep)
     if len(sweep.axes) >= 3:
         made["Parallel coordinates: a line for each variant"] = parallel(sweep)
-    if len(sweep.axes) >= 2:
+    if len(sweep.axes) >= 2 and sweep.study is None:
         made["Each axis by itself, over the values of the others"] = margins(sweep)
     return made
 
 
 @styled
-def variants(ranks: Sequence[Rank]) -> Figure:
+def variants(sweep: Collected) -> Figure:
     """The best monitored value of each variant: a dot for each run, the mean, and the interval of the mean."""
+    ranks = sweep.ranks[:MOST]
     made, axes = figure(size=(7.2, 0.8 + 0.26 * len(ranks)))
     axis, places = axes[0][0], np.arange(len(ranks))
     for place, one in zip(places, ranks, strict=True):
@@ -44,7 +50,7 @@ def variants(ranks: Sequence[Rank]) -> Figure:
         axis.plot(values, np.full(len(values), place), "o", color=APART[1], ms=4, mew=0, zorder=3)
         axis.plot([one.value.low, one.value.high], [place, place], color=VALIDATION, lw=1.6, solid_capstyle="butt")
         axis.plot(one.value.mean, place, "|", color="black", ms=9, mew=1.4)
-    axis.set_yticks(places, [_short(one.variant.label) for one in ranks])
+    axis.set_yticks(places, [_short(sweep.label(one)) for one in ranks])
     axis.set(xlabel=f"best {ranks[0].monitor}", ylim=(len(ranks) - 0.4, -0.6))
     axis.grid(False, axis="y")
     return made
@@ -55,18 +61,19 @@ def _best(run: FinishedRun) -> float:
     return run.final("val/loss") if value is None else float(value)
 
 
-def _short(label: str, most: int = 60) -> str:
+def _short(label: str, most: int = 70) -> str:
     return label if len(label) <= most else f"{label[: most - 1]}…"
 
 
 @styled
-def curves(ranks: Sequence[Rank]) -> Figure:
+def curves(sweep: Collected) -> Figure:
     """Mean validation curves over the epochs, and the band of their 95 % intervals, of the loss and the next metric."""
+    ranks = sweep.ranks[: len(APART)]
     names = [name for name in ("val/loss", "val/accuracy", "val/mae") if _has(ranks, name)]
     made, axes = figure(1, len(names), (3.6 * len(names) + 0.4, 3.6))
     for axis, name in zip(axes[0], names, strict=True):
         for color, one in zip(APART, ranks, strict=False):
-            _band(axis, one, name, color)
+            _band(axis, one, name, color, _short(sweep.label(one)))
         axis.set(xlabel="epoch", ylabel=name)
         if name == "val/accuracy":
             axis.set_ylim(top=min(1.0, axis.get_ylim()[1]))
@@ -81,12 +88,12 @@ def _has(ranks: Sequence[Rank], name: str) -> bool:
     return any(name in row for one in ranks for run in one.variant.runs for row in run.rows)
 
 
-def _band(axis: Axes, one: Rank, name: str, color: str) -> None:
+def _band(axis: Axes, one: Rank, name: str, color: str, label: str) -> None:
     series = [{row["epoch"]: row[name] for row in run.rows if name in row} for run in one.variant.runs]
     epochs = sorted({epoch for run in series for epoch in run})
     values = np.array([[run.get(epoch, np.nan) for epoch in epochs] for run in series])
     mean, low, high = statistics.band(values)
-    axis.plot(epochs, mean, color=color, lw=1.4, label=_short(one.variant.label), marker="o" if len(epochs) < 3 else "")
+    axis.plot(epochs, mean, color=color, lw=1.4, label=label, marker="o" if len(epochs) < 3 else "")
     axis.fill_between(epochs, low, high, color=color, alpha=0.15, lw=0)
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from descent.experiment import Experiment
 from descent.folder import RunFolder
 from descent.identity import OUTSIDE, as_config, identity
+from descent.trainer import boundaries
 
 # done: in this sweep or before; halted: at a number that was not finite; stopped: by Ctrl-C, and to be continued.
 State = Literal["waiting", "running", "done", "pruned", "halted", "failed", "stopped"]
@@ -39,6 +40,7 @@ class Job:
         folder: the run folder, which no other config uses.
         steps: length of the run.
         per_epoch: steps of an epoch.
+        evaluations: the steps at which it is evaluated.
         monitor: name of the metric whose best value ranks it.
         label: what it is called; "": by its overrides.
         pruning: where the study is that may end it early, and as what trial; None: it may not be.
@@ -51,6 +53,7 @@ class Job:
     traits: Traits
     steps: int
     per_epoch: float
+    evaluations: tuple[int, ...]
     monitor: str
     label: str = ""
     pruning: Any = None
@@ -73,15 +76,16 @@ def make(
     environment: Mapping[str, str],
 ) -> Job:
     """The job of a composed and checked config."""
-    trainer, keeper = experiment.trainer, experiment.callback.get("checkpoint")
+    trainer, keeper, clock = experiment.trainer, experiment.callback.get("checkpoint"), experiment.clock
     return Job(
         number=number,
         overrides=tuple(overrides),
         config=dict(config),
         folder=folder,
         traits=Traits(trainer.cores(), trainer.deterministic, tuple(sorted(environment.items()))),
-        steps=experiment.clock.steps,
-        per_epoch=experiment.clock.steps_per_epoch,
+        steps=clock.steps,
+        per_epoch=clock.steps_per_epoch,
+        evaluations=tuple(boundaries(clock.in_steps(trainer.eval_every), clock.steps)),
         monitor=getattr(keeper, "monitor", "val/loss"),
     )
 

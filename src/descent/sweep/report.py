@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
-import shlex
 from collections import Counter
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from descent import page as pages
 from descent.folder import write_atomic
 from descent.plot import STYLE
-from descent.sweep import effects, figures, ranking, tuning
+from descent.sweep import effects, figures, ranking, study_figures, tuning
 from descent.sweep.board import clock
 from descent.sweep.collected import Collected, collect
 from descent.types import UserError
@@ -45,20 +43,18 @@ def effects_of(sweep: Collected) -> list[effects.Effect]:
 
 
 def page(sweep: Collected) -> str:
-    """The page: it loads nothing, and prints well."""
-    import jinja2
-
-    text = resources.files("descent.sweep").joinpath("sweep.html.j2").read_text(encoding="utf-8")
-    template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)
+    """The page of a sweep."""
     environment = json.loads((sweep.runs[-1].path / "environment.json").read_text(encoding="utf-8"))
+    command, environment = pages.reproduction(environment, alone=False)
     found = effects_of(sweep)
     drawn = {"Which technique helps": effects.drawn(found)} if found else {}
-    return template.render(
+    return pages.render(
+        "sweep/sweep.html.j2",
         sweep=sweep,
         name=sweep.runs[0].summary.get("name", "sweep"),
         states=Counter(str(row["status"]) for row in sweep.rows()),
-        command=shlex.join(["python", *environment.pop("command")]),
-        environment={key: environment[key] for key in environment if key not in ("overrides", "seed")},
+        command=command,
+        environment=environment,
         estimate=ranking.estimate,
         clock=clock,
         figures={title: _embedded(figure) for title, figure in (drawn | figures.drawn(sweep)).items()},
@@ -66,6 +62,8 @@ def page(sweep: Collected) -> str:
         effects=effects.table(found) if found else [],
         idle=sweep.plan.idle if sweep.plan else [],
         tuned=tuning.read(sweep.folder),
+        compromises=study_figures.compromises(sweep.study) if sweep.study else ([], []),
+        pages={run.path.name for run in sweep.runs if (run.path / "report.html").exists()},
     )
 
 
@@ -75,4 +73,4 @@ def _embedded(figure: Figure) -> str:
     file = io.BytesIO()
     with mpl.rc_context(STYLE):
         figure.savefig(file, format="svg", metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()
+    return pages.embedded(file.getvalue(), "svg+xml")

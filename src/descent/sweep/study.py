@@ -1,50 +1,33 @@
-"""A study of Optuna in a sweep's folder: what is varied, which trial comes next, what came out, when to give one up."""
+"""A study of Optuna in a sweep's folder: which trial comes next, what came out, when to give one up."""
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
-import functools
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import check_distribution_compatibility
+from optuna.storages import RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock, JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from descent import metric
 from descent.callback import higher_is_better
 from descent.sweep.job import PRUNED, Job, Outcome, summary
-from descent.types import Record, UserError
+from descent.sweep.sampling import Space, pruner, sampler
+from descent.sweep.settings import Pruner, Settings, Storage
+from descent.types import Record, Spec, UserError
 from descent.watching import Watch
 
-Sampler = Literal["tpe", "cmaes", "random", "grid", "qmc"]
-Pruner = Literal["none", "median", "hyperband", "asha"]
 COSTS = ("seconds", "parameters", "steps", "epochs")  # of a summary: the less the better
-FILE = "study.db"
+FILES: dict[Storage, str] = {"sqlite": "study.db", "journal": "study.log"}
 NAME = "sweep"
-REDUCTION = 3  # of successive halving: a third of the trials goes on at each rung (Li et al. 2018)
-STARTUP = 5  # trials that run to their end before the median prunes
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-
-def extremes(space: dict[str, BaseDistribution]) -> list[dict[str, Any]]:
-    """Settings that together have every end point and every choice, each beside the first values of the others."""
-    ends = {key: _ends(one) for key, one in space.items()}
-    first = {key: values[0] for key, values in ends.items()}
-    return [first] + [first | {key: value} for key, values in ends.items() for value in values[1:]]
-
-
-def _ends(one: BaseDistribution) -> list[Any]:
-    if isinstance(one, CategoricalDistribution):
-        return list(one.choices)
-    assert isinstance(one, (IntDistribution, FloatDistribution))
-    return [one.low, one.high]
 
 
 def words(params: dict[str, Any]) -> list[str]:
@@ -53,96 +36,117 @@ def words(params: dict[str, Any]) -> list[str]:
 
 
 class Pruning(NamedTuple):
-    """What a worker needs to ask the study about its trial: plain data."""
+    """What a worker needs to ask the study about its trial: plain data.
+
+    Attributes:
+        folder: of the sweep.
+        trial: Optuna's id of it.
+        pruner: what may give it up.
+        monitor: the metric that is watched.
+        evaluations: the steps at which it is evaluated. Trials are compared by the number of the evaluation: with
+            another batch size, the same number of epochs is another number of steps.
+    """
 
     folder: Path
     trial: int
     pruner: Pruner
     monitor: str
-    steps: int
-    rung: int
+    evaluations: Sequence[int]
 
     def watch(self) -> Watch:
         """Tells the study of every evaluation; says why to stop where the pruner gives the trial up."""
         store = storage(self.folder)
-        study = optuna.load_study(study_name=NAME, storage=store, pruner=pruner(self.pruner, self.steps, self.rung))
+        judge = pruner(self.pruner, len(self.evaluations))
+        study = optuna.load_study(study_name=NAME, storage=store, pruner=judge)
 
         def watch(record: Record) -> str:
             if self.monitor not in record:
                 return ""
-            store.set_trial_intermediate_value(self.trial, int(record["step"]), record[self.monitor])
-            gives_up = study.pruner.prune(study, store.get_trial(self.trial))
+            number = bisect.bisect_right(self.evaluations, int(record["step"]))
+            store.set_trial_intermediate_value(self.trial, number, record[self.monitor])
+            gives_up = judge.prune(study, store.get_trial(self.trial))
             return f"{PRUNED} by {self.pruner} at step {record['step']}" if gives_up else ""
 
         return watch
 
 
-def storage(folder: Path) -> optuna.storages.RDBStorage:
-    """SQLite in the sweep's folder: what is written survives a kill; others wait their turn."""
-    return optuna.storages.RDBStorage(f"sqlite:///{folder / FILE}", engine_kwargs={"connect_args": {"timeout": 120}})
+# --- where it is kept ------------------------------------------------------------------------------------------------
 
 
-def pruner(kind: Pruner, steps: int, rung: int) -> optuna.pruners.BasePruner:
-    """A pruner of runs of so many steps, evaluated every `rung` steps."""
-    if kind == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=steps // 10)
-    if kind == "asha":
-        return optuna.pruners.SuccessiveHalvingPruner(min_resource=rung, reduction_factor=REDUCTION)
-    if kind == "hyperband":
-        return optuna.pruners.HyperbandPruner(min_resource=rung, max_resource=steps, reduction_factor=REDUCTION)
-    return optuna.pruners.NopPruner()
+def storage(folder: Path, kind: Storage = "sqlite") -> RDBStorage | JournalStorage:
+    """The study of a sweep's folder, kept as it was begun: what is written survives a kill; others wait their turn."""
+    begun = [known for known, name in FILES.items() if (folder / name).exists()]
+    kind = begun[0] if begun else kind
+    path = str(folder / FILES[kind])
+    if kind == "journal":
+        return JournalStorage(JournalFileBackend(path, lock_obj=MendingLock(path)))
+    return RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 120}})
 
 
-def sampler(kind: Sampler, space: dict[str, BaseDistribution], seed: int, known: int) -> optuna.samplers.BaseSampler:
-    """A sampler; one that draws starts anew after a restart, with another seed, so that it does not repeat itself."""
-    if kind == "grid":
-        return Grid({key: _grid(key, one) for key, one in space.items()}, seed=seed)
-    if kind == "qmc":
-        return optuna.samplers.QMCSampler(scramble=True, seed=seed, warn_asynchronous_seeding=False)
-    made: dict[str, Any] = {
-        "tpe": functools.partial(optuna.samplers.TPESampler, multivariate=True),
-        "cmaes": optuna.samplers.CmaEsSampler,
-        "random": optuna.samplers.RandomSampler,
-    }
-    return made[kind](seed=seed + known)
+class MendingLock(JournalFileSymlinkLock):
+    """Optuna's lock of a journal; who gets it takes back the line that a killed process has left unfinished."""
+
+    def acquire(self) -> bool:
+        got = super().acquire()
+        with open(self._lock_target_file, "rb+") as file:
+            content = _tail(file)
+            if content and not content.endswith(b"\n"):
+                file.truncate(file.tell() - len(content) + content.rfind(b"\n") + 1)
+        return got
 
 
-class Grid(optuna.samplers.GridSampler):
-    """Optuna's own, which at its end stops a loop of Optuna's that does not run here."""
+def _tail(file: Any, most: int = 2**20) -> bytes:
+    """The last bytes of a file, longer than any line of it."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - most))
+    return bytes(file.read())
 
-    def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
-        pass
+
+def read(folder: Path) -> optuna.Study | None:
+    """The study of a sweep's folder; None where there is none."""
+    if not any((folder / name).exists() for name in FILES.values()):
+        return None
+    return optuna.load_study(study_name=NAME, storage=storage(folder))
 
 
-def _grid(key: str, one: BaseDistribution) -> list[Any]:
-    if isinstance(one, CategoricalDistribution):
-        return list(one.choices)
-    if isinstance(one, IntDistribution) and not one.log:
-        return list(range(one.low, one.high + 1, one.step))
-    if isinstance(one, FloatDistribution) and one.step:
-        return [one.low + i * one.step for i in range(round((one.high - one.low) / one.step) + 1)]
-    raise UserError(f"{key}: a grid needs choice or range, not an interval")
+# --- its trials ------------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(kw_only=True)
 class Study:
-    """The trials of a sweep. Every change of one is in the database before anything follows from it."""
+    """The trials of a sweep. Every change of one is in the storage before anything follows from it.
+
+    Attributes:
+        folder: of the sweep.
+        space: what is varied.
+        settings: how it is searched.
+        objectives: metrics of a run's summary.
+    """
 
     folder: Path
-    space: dict[str, BaseDistribution]
-    trials: int
-    sampler: Sampler
-    seed: int
+    space: Space
+    settings: Settings
     objectives: Sequence[str]
 
     def __post_init__(self) -> None:
-        store = storage(self.folder)
+        store = storage(self.folder, self.settings.storage)
         directions: list[Any] = ["maximize" if rises(name) else "minimize" for name in self.objectives]
         self.study = optuna.create_study(study_name=NAME, storage=store, directions=directions, load_if_exists=True)
-        if [d.name.lower() for d in self.study.directions] != directions:
-            raise UserError(f"{self.folder / FILE}: it has other objectives; give the sweep another name")
-        self.study.sampler = sampler(self.sampler, self.space, self.seed, len(self.study.get_trials(deepcopy=False)))
+        if self.study.user_attrs.get("objectives", list(self.objectives)) != list(self.objectives):
+            raise UserError(f"{self.folder}: its study has other objectives; give the sweep another name")
+        known = self.study.get_trials(deepcopy=False)
+        for key in self.space:
+            self._check(key, known)
+        self.study.sampler = sampler(self.settings.sampler, self.space, self.settings.seed, len(known))
         self.study.set_user_attr("objectives", list(self.objectives))
+
+    def _check(self, key: str, known: Sequence[FrozenTrial]) -> None:
+        """Bounds may be moved; choices may not."""
+        for before in (trial.distributions[key] for trial in known if key in trial.distributions):
+            try:
+                check_distribution_compatibility(before, self.space[key])
+            except ValueError as error:
+                raise UserError(f"{key}: its study had other choices; give the sweep another name") from error
 
     def left(self) -> list[FrozenTrial]:
         """Trials that a killed launcher left running; those that never got all their values are given up."""
@@ -159,7 +163,7 @@ class Study:
     def ask(self) -> FrozenTrial | None:
         """A new trial; None where there are enough, or the grid is done."""
         grid = self.study.sampler
-        if self.begun() >= self.trials or (
+        if self.begun() >= self.settings.trials or (
             isinstance(grid, optuna.samplers.GridSampler) and grid.is_exhausted(self.study)
         ):
             return None
@@ -176,6 +180,12 @@ class Study:
             self.study.tell(trial.number, state=TrialState.FAIL)
 
 
+def objectives(spec: Spec) -> tuple[str, ...]:
+    """What a study can aim at: the metrics of the splits that are held out, and costs."""
+    evaluated = [f"{split}/{name}" for split in ("val", "test") for name in metric.names(spec)]
+    return (*evaluated, *(f"test/{name}" for name in metric.final_names(spec)), *COSTS)
+
+
 def rises(name: str) -> bool:
     """Whether more of an objective is better."""
     return name not in COSTS and higher_is_better(name, "auto")
@@ -185,8 +195,4 @@ def reached(job: Job, name: str) -> float:
     """An objective of a finished job: the best of the monitored metric, else what the summary holds."""
     content = summary(job)
     best = content.get("best", {})
-    if name == best.get("monitor"):
-        return float(best["value"])
-    if name not in content:
-        raise UserError(f"hydra.sweeper.objective={name}: the runs have no such metric")
-    return float(content[name])
+    return float(best["value"] if name == best.get("monitor") else content[name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import json
 import os
@@ -172,11 +173,13 @@ def logged(folder: Path) -> Iterator[None]:
 
 
 def _clear() -> None:
-    """Frees what the last run left: its variables, and the graphs that hold them."""
+    """Frees what the last run left, its variables and the graphs that hold them, and gives the memory back."""
     import keras
 
     keras.backend.clear_session()
     gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # only glibc keeps what was freed
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def memory_mb() -> int:

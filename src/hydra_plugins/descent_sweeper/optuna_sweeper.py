@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from descent.sweep.job import Job, Outcome
+    from descent.sweep.sampling import Space
+    from descent.sweep.settings import Settings
 
 
 class OptunaSweeper(Sweeper):
@@ -23,15 +25,11 @@ class OptunaSweeper(Sweeper):
 
     def __init__(
         self,
-        trials: int = 20,
-        sampler: str = "tpe",
-        pruner: str = "none",
         objective: str | Sequence[str] | None = None,
-        seed: int = 0,
         params: dict[str, str] | None = None,
+        **settings: Any,
     ) -> None:
-        self.trials, self.sampler, self.pruner, self.seed = trials, sampler, pruner, seed
-        self.objective = [objective] if isinstance(objective, str) else list(objective or ())
+        self.given = {**settings, "objective": [objective] if isinstance(objective, str) else list(objective or ())}
         self.params = dict(params or {})
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -50,42 +48,60 @@ class OptunaSweeper(Sweeper):
 
     def _sweep(self, arguments: list[str]) -> None:
         from descent.folder import locked
-        from descent.sweep import closing, running, study
+        from descent.sweep import closing, running
         from descent.sweep.board import Board
+        from descent.sweep.study import Study
+
+        self.settings, space = self._settings(), self._space(arguments)
+        first = self._checked(space)
+        with locked(self.launcher.sweep):
+            objectives = self.settings.objective or (first.monitor,)
+            self.study = Study(folder=self.launcher.sweep, space=space, settings=self.settings, objectives=objectives)
+            trials = self.settings.trials
+            self.board = Board((), total=trials)
+            self.board.say(f"study   {self.study.begun()} of {trials} trials begun\nfolder  {self.launcher.sweep}")
+            self.left = self.study.left()
+            with self.launcher.executor([first] * trials) as executor, self.board:
+                stopped = running.drive(executor, self.board, self._more, self._ended)
+            code = closing.close(self.launcher.sweep, self.board, stopped)
+        self.launcher.leave(code)
+
+    def _settings(self) -> Settings:
+        from pydantic import ValidationError
+
+        from descent import wording
+        from descent.sweep.settings import Settings
+        from descent.types import UserError
+
+        try:
+            return Settings(**self.given)
+        except ValidationError as error:
+            raise UserError(wording.validation(error, "hydra.sweeper", Settings)) from error
+
+    def _space(self, arguments: list[str]) -> Space:
+        """What is varied, on the command line and in `params`; the other words are kept as `fixed`."""
         from hydra_plugins.descent_sweeper._space import distribution
 
         typed = {word.lstrip("+").split("=")[0] for word in arguments}
         given = [f"{key}={value}" for key, value in self.params.items() if key not in typed]
         parsed = self.parser.parse_overrides([*given, *arguments])
-        space = {o.get_key_element(): distribution(o) for o in parsed if o.is_sweep_override()}
         self.fixed = [o.input_line or "" for o in parsed if not o.is_sweep_override()]
-        first = self._checked(space)
-        with locked(self.launcher.sweep):
-            self.study = study.Study(
-                folder=self.launcher.sweep,
-                space=space,
-                trials=self.trials,
-                sampler=self.sampler,  # type: ignore[arg-type]
-                seed=self.seed,
-                objectives=self.objective or [first.monitor],
-            )
-            self.board = Board((), total=self.trials)
-            self.board.say(f"study   {self.study.begun()} of {self.trials} trials begun\nfolder  {self.launcher.sweep}")
-            self.left = self.study.left()
-            with self.launcher.executor([first] * self.trials) as executor, self.board:
-                stopped = running.drive(executor, self.board, self._more, self._ended)
-            code = closing.close(self.launcher.sweep, self.board, stopped)
-        self.launcher.leave(code)
+        return {o.get_key_element(): distribution(o) for o in parsed if o.is_sweep_override()}
 
-    def _checked(self, space: dict[str, Any]) -> Job:
-        """One job of the space, once its end points and choices are known to be right."""
-        from descent.config import fail
-        from descent.sweep import study
+    def _checked(self, space: Space) -> Job:
+        """One job of the space, once its end points and choices, and the objectives, are known to be right."""
+        from descent.config import fail, to_experiment
+        from descent.sweep import sampling, study
 
         if not space:
             fail("a study needs something to vary, as in 'optimizer.learning_rate=tag(log, interval(1e-4, 1e-1))'")
-        overrides = [[*self.fixed, *study.words(params)] for params in study.extremes(space)]
-        return self.launcher.checked(overrides, 0)[0]
+        overrides = [[*self.fixed, *study.words(params)] for params in sampling.extremes(space)]
+        first: Job = self.launcher.checked(overrides, 0)[0]
+        known = study.objectives(to_experiment(first.config).data.spec)
+        for name in self.settings.objective:
+            if name not in known:
+                fail(f"hydra.sweeper.objective={name}: no run has it; choose from {', '.join(known)}")
+        return first
 
     def _job(self, trial: FrozenTrial) -> Job:
         import dataclasses
@@ -94,10 +110,15 @@ class OptunaSweeper(Sweeper):
 
         words = study.words(trial.params)
         job: Job = self.launcher.job([*self.fixed, *words], trial.number, words)
-        if self.pruner == "none" or len(self.study.objectives) > 1:
+        if self.settings.pruner == "none":
             return job
-        rung = max(1, round(job.per_epoch))
-        watched = study.Pruning(self.launcher.sweep, trial._trial_id, self.pruner, job.monitor, job.steps, rung)  # type: ignore[arg-type]
+        watched = study.Pruning(
+            folder=self.launcher.sweep,
+            trial=trial._trial_id,
+            pruner=self.settings.pruner,
+            monitor=job.monitor,
+            evaluations=job.evaluations,
+        )
         return dataclasses.replace(job, pruning=watched)
 
     def _more(self, free: int) -> list[Job]:

@@ -1,0 +1,32 @@
+"""Pages that need only a browser: what those of a run and of a sweep share."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from pathlib import Path
+from typing import Any, Literal
+
+HERE = Path(__file__).parent
+
+
+def render(template: str, **values: Any) -> str:
+    """A page from a template of this package. It loads nothing, and prints well."""
+    import jinja2
+
+    loader = jinja2.FileSystemLoader(HERE)
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.get_template(template).render(**values)
+
+
+def embedded(content: bytes, kind: Literal["png", "svg+xml"]) -> str:
+    """A figure as an address that needs no file."""
+    return f"data:image/{kind};base64," + base64.b64encode(content).decode()
+
+
+def reproduction(environment: dict[str, Any], *, alone: bool) -> tuple[str, dict[str, Any]]:
+    """The command that makes a run (or, not alone, the sweep it is part of) again, and what else it depends on."""
+    typed, overrides = environment.get("command", []), environment.get("overrides", [])
+    words = ["train.py", *overrides] if alone and overrides else typed
+    rest = {key: value for key, value in environment.items() if key not in ("command", "overrides", "seed")}
+    return shlex.join(["python", *words]), rest
