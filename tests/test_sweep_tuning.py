@@ -39,7 +39,7 @@ def jobs(tmp_path: Path) -> list[Job]:
         (folder / "done.json").write_text("{}")
         made.append(
             Job(number=number, overrides=tuple(words), config={}, folder=folder, traits=Traits(1, True), steps=1,
-                per_epoch=1.0, monitor="val/loss")
+                per_epoch=1.0, evaluations=(1,), monitor="val/loss")
         )  # fmt: skip
     return made
 
