@@ -69,7 +69,6 @@ def faulty(tmp_path: Path) -> dict[str, str]:
 LAUNCHERS = {
     "pool": [],
     "submitit": ["hydra/launcher=submitit", "hydra.launcher.executor=local"],
-    "ray": ["hydra/launcher=ray"],
 }
 
 
@@ -134,11 +133,9 @@ def test_a_fault_ends_only_its_own_job(name: str, faulty: dict[str, str]):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("launcher", "number"),
-    [("pool", signal.SIGINT), ("pool", signal.SIGTERM), ("submitit", signal.SIGTERM), ("ray", signal.SIGINT)],
+    [("pool", signal.SIGINT), ("pool", signal.SIGTERM), ("submitit", signal.SIGTERM)],
 )
 def test_a_stopped_sweep_goes_on_where_it_was(name: str, launcher: str, number: int):
-    if launcher == "ray":
-        pytest.importorskip("ray")
     words = [*LAUNCHERS[launcher], "seed=0,1", "data.samples=65536", "trainer.steps=200000", "trainer.eval_every=100st"]
     running = subprocess.Popen(command(name, *words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     until = time.monotonic() + 200
