@@ -62,6 +62,7 @@ class Docstrings(Text):
         shortest: words of a docstring at least.
     """
 
+    length: Count = 128
     validation: Share = 0.1
     test: Share = 0.1
     files: Count = 300
