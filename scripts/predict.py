@@ -40,12 +40,13 @@ class Predict:
     def __call__(self) -> None:
         from descent import prediction
         from descent.config import restore
+        from descent.data.decoding import Fit
         from descent.data.verified import few
 
         inputs = prediction.find(self.inputs, self.column)
         experiment, built, folder = restore(self.run)
         data = experiment.data
-        fit = getattr(data, "fit", "crop") if built.pipeline.spec.kind == "image" else "crop"
+        fit: Fit = getattr(data, "fit", "crop") if built.pipeline.spec.kind == "image" else "crop"
         answers = list(prediction.answer(built, inputs, fit, getattr(data, "encode", None)))
         lines = prediction.rows(answers, built.pipeline.spec, self.top)
         place = Path(self.out) if self.out else folder.path / "predictions" / f"{Path(self.inputs).absolute().stem}.csv"

@@ -60,9 +60,8 @@ def column(mask: Any) -> Any:
 def words(width: int, ids: Any, mask: Any, spec: Spec, regularization: Regularization) -> Any:
     """Vectors, some words' silenced in training."""
     x = keras.layers.Embedding(spec.vocabulary, width, name="words")(ids)
-    if not regularization.word_dropout:
-        return x
-    return x * keras.layers.Dropout(regularization.word_dropout)(column(mask))
+    (rate,) = regularization.rates("word_dropout", 1)
+    return x * keras.layers.Dropout(rate)(column(mask)) if rate else x
 
 
 def recurrent(part: Lstm | Gru, x: Any, mask: Any, regularization: Regularization) -> tuple[Any, float]:

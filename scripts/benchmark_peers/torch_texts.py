@@ -29,7 +29,7 @@ def build(part: Any, ours: keras.Model, spec: Spec, regularization: Regularizati
     else:
         first, last, body = 0.0, regularization.rates("dropout", 1)[0], Same()
     width = getattr(part, "embedding", None) or part.width
-    model = Texts(spec, width, body, (regularization.word_dropout, first, last), head_width(ours))
+    model = Texts(spec, width, body, (regularization.rates("word_dropout", 1)[0], first, last), head_width(ours))
     model.largest = getattr(part, "pool", "mean") == "max"
     model.shortcut = getattr(part, "shortcut", False)
     copy_weights(ours, model)
@@ -76,7 +76,7 @@ class Same(nn.Module):
 class Recurrent(nn.LSTM):
     """Read forwards, padding behind a text changes no output at its words: it need not be packed."""
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         return super().forward(x)[0]
 
 

@@ -55,7 +55,7 @@ class Regularization:
     label_smoothing: ProperFraction = 0.0
 
     def rates(self, name: str, count: int) -> list[float]:
-        """The rate of each of a model's `count` layers that take `name`: one of the four fields above.
+        """The rate of each of a model's `count` layers that take `name`: one of the five fields above.
 
         Raises:
             UserError: a list has another number of rates than the model has such layers.

@@ -45,7 +45,7 @@ class Recurrent:
 
         inputs, ids = start(spec)
         x, mask = Words(spec.vocabulary, self.embedding, deviation=0.05, name="words")(ids)
-        x = words = WordDropout(regularization.word_dropout, name="silenced")(x)
+        x = words = WordDropout(regularization.rates("word_dropout", 1)[0], name="silenced")(x)
         *rates, last = regularization.rates("dropout", self.layers + 1)
         inside = regularization.rates("recurrent_dropout", self.layers)
         for i, (rate, recurrent) in enumerate(zip(rates, inside, strict=True)):

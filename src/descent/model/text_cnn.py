@@ -40,7 +40,7 @@ class TextCnn:
         inputs, ids = start(spec)
         first, last = regularization.rates("dropout", 2)
         x, mask = Words(spec.vocabulary, self.embedding, deviation=0.05, name="words")(ids)
-        x = WordDropout(regularization.word_dropout, name="silenced")(x)
+        x = WordDropout(regularization.rates("word_dropout", 1)[0], name="silenced")(x)
         x = Dropout(first, name="dropout_words")(x)
         found = []
         for size in self.sizes:
@@ -73,6 +73,6 @@ class BagOfEmbeddings:
 
         inputs, ids = start(spec)
         x, mask = Words(spec.vocabulary, self.embedding, deviation=0.05, name="words")(ids)
-        x = MaskedMean(name="mean")([WordDropout(regularization.word_dropout, name="silenced")(x), mask])
+        x = MaskedMean(name="mean")([WordDropout(regularization.rates("word_dropout", 1)[0], name="silenced")(x), mask])
         x = Dropout(regularization.rates("dropout", 1)[0], name="dropout")(x)
         return finish(inputs, x, spec, name="bag_of_embeddings")

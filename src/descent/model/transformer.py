@@ -54,7 +54,7 @@ class Transformer:
         inputs, ids = start(spec)
         first, *inside, last = regularization.rates("dropout", self.depth + 2)
         skips = regularization.rates("stochastic_depth", self.depth)
-        words, known = self._words(ids, spec.vocabulary, regularization.word_dropout)
+        words, known = self._words(ids, spec.vocabulary, regularization.rates("word_dropout", 1)[0])
         x, mask = self._placed(words, known)
         x = Dropout(first, name="dropout_words")(x)
         for i, (rate, skip) in enumerate(zip(inside, skips, strict=True)):
