@@ -1,9 +1,10 @@
 """Answers of a finished run: python scripts/predict.py run=outputs/run/... inputs=FILE|FOLDER [top=3] [out=FILE.csv].
 
-The inputs are JPEG or PNG files of any size and mode, which are brought to the run's shape (EXIF orientation honoured;
-cut or padded as its data is), a folder of them, or a .npy file of raw elements. Prints the `top` classes of each with
-their probabilities, and writes them to `out`, by default to `predictions/NAME.csv` in the run's folder. Files that
-cannot be read are named and left out.
+The inputs of a run on images are JPEG or PNG files of any size and mode, which are brought to the run's shape (EXIF
+orientation honoured; cut or padded as its data is), or a folder of them. Those of a run on texts are the lines of a
+.txt file, or a `column` of a .csv, .tsv or .jsonl file, read with the run's own vocabulary. Any run takes a .npy file
+of raw elements. Prints the `top` classes of each with their probabilities, and writes them to `out`, by default to
+`predictions/NAME.csv` in the run's folder. Files that cannot be read, and texts without words, are named and left out.
 """
 
 from __future__ import annotations
@@ -24,31 +25,37 @@ class Predict:
 
     Attributes:
         run: the run's folder.
-        inputs: an image file, a folder of them, or a .npy file.
+        inputs: an image file, a folder of them, a file of texts, or a .npy file.
+        column: of a table, or key of JSON lines, that holds the texts.
         top: how many classes of each, the most likely first.
         out: the CSV file; None: named after the inputs, in the run's folder.
     """
 
     run: Annotated[str, Field(min_length=1)]
     inputs: Annotated[str, Field(min_length=1)]
+    column: str = "text"
     top: Count = 3
     out: str | None = None
 
     def __call__(self) -> None:
         from descent import prediction
         from descent.config import restore
+        from descent.data.decoding import Fit
         from descent.data.verified import few
 
-        inputs = prediction.find(self.inputs)
+        inputs = prediction.find(self.inputs, self.column)
         experiment, built, folder = restore(self.run)
-        answers = list(prediction.answer(built, inputs, getattr(experiment.data, "fit", "crop")))
+        data = experiment.data
+        fit: Fit = getattr(data, "fit", "crop") if built.pipeline.spec.kind == "image" else "crop"
+        answers = list(prediction.answer(built, inputs, fit, getattr(data, "encode", None)))
         lines = prediction.rows(answers, built.pipeline.spec, self.top)
         place = Path(self.out) if self.out else folder.path / "predictions" / f"{Path(self.inputs).absolute().stem}.csv"
         prediction.write_csv(place, lines)
         print(prediction.table(lines))
         print(f"{len(answers):,} answers: {place}")
         if inputs.bad:
-            print(f"{len(inputs.bad)} unreadable files are left out: {few(inputs.bad)}", file=sys.stderr)
+            what = "texts without words" if inputs.texts else "unreadable files"
+            print(f"{len(inputs.bad)} {what} are left out: {few(inputs.bad)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from descent import UserError, compose, seeds
+from descent import Experiment, UserError, compose, seeds
 from descent.command import parted
 from descent.data import FashionMnist, Synthetic
 from descent.model import Cnn, Mlp, ResNet20, ViT
 from descent.regularization import Regularization
+from samples import text_file
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = {"cnn": Cnn(widths=(8, 16), dense=12), "mlp": Mlp(widths=(9,)), "resnet20": ResNet20(width=16, blocks=1)}
@@ -33,7 +34,7 @@ def passed(model: keras.Model, x: np.ndarray) -> tuple[np.ndarray, dict[tuple[st
     with tf.GradientTape() as tape:
         outputs = model(x, training=True)
         objective = tf.reduce_sum(outputs * np.random.default_rng(1).standard_normal(outputs.shape).astype(np.float32))
-    gradients = tape.gradient(objective, [v.value for v in variables])
+    gradients = map(tf.convert_to_tensor, tape.gradient(objective, [v.value for v in variables]))
     named = {tuple(v.path.split("/")[-2:]): np.array(g) for v, g in zip(variables, gradients, strict=True)}
     return outputs.numpy(), named
 
@@ -63,6 +64,50 @@ def test_weights_go_into_plain_layers_and_back_with_equal_outputs_and_gradients(
     trained = {v.path for v in ours.trainable_variables}
     for variable, value in zip(ours.variables, before, strict=True):
         assert variable.path not in trained or np.array_equal(variable, value)
+
+
+TEXTS = {"bag_of_embeddings": ("model.embedding=6",), "lstm": ("model.embedding=6", "model.width=5", "model.layers=2")}
+TEXTS |= {"gru": ("model.embedding=6", "model.width=5"), "transformer": ("model.width=8", "model.heads=2")}
+
+
+def on_texts(name: str, tmp_path: Path) -> tuple[Experiment, np.ndarray]:
+    """A run on texts, and ids of texts of 9, 4 and 1 words."""
+    words = [f"model={name}", *TEXTS[name], "data=csv_text", f"data.path={text_file(tmp_path)}", "data.length=9"]
+    run = compose(*words, "regularization=none", "trainer.threads=2")
+    ids = np.random.default_rng(0).integers(1, run.data.spec.vocabulary, (3, 9)).astype(np.int32)
+    return run, np.where(np.arange(9) < np.array([[9], [4], [1]]), ids, 0)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_models_for_texts_have_plain_counterparts_with_equal_outputs_and_gradients(scripts, name, tmp_path):
+    from benchmark_peers import plain
+
+    run, ids = on_texts(name, tmp_path)
+    keras.backend.clear_session()
+    with seeds.initialization(0):
+        ours = run.model.build(run.data.spec, run.regularization)
+    theirs = plain.model(run.model, ours, run.data.spec, run.regularization)
+    (outputs, gradients), (plain_outputs, plain_gradients) = passed(ours, ids), passed(theirs, ids)
+    np.testing.assert_allclose(plain_outputs, outputs, rtol=1e-4, atol=1e-5)
+    common = gradients.keys() & plain_gradients.keys()
+    assert {("words", "embeddings"), ("head", "kernel")} <= common
+    for key in common:
+        size = np.abs(gradients[key]).max()
+        np.testing.assert_allclose(plain_gradients[key], gradients[key], rtol=1e-3, atol=2e-4 * size, err_msg=str(key))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bag_of_embeddings", "lstm", "transformer"])
+def test_pytorch_starts_where_descent_does_on_texts(scripts, name, tmp_path):
+    torch = pytest.importorskip("torch")
+    from benchmark_peers import torch_texts
+
+    run, ids = on_texts(name, tmp_path)
+    ours = run.model.build(run.data.spec, run.regularization)
+    theirs = torch_texts.build(run.model, ours, run.data.spec, run.regularization).eval()
+    with torch.no_grad():
+        outputs = theirs(torch.from_numpy(ids).long()).numpy()
+    np.testing.assert_allclose(outputs, ours(ids, training=False), rtol=1e-3, atol=1e-5)
 
 
 def test_variants_are_named_once_and_known(scripts):

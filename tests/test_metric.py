@@ -7,7 +7,7 @@ import sklearn.metrics
 import tensorflow as tf
 
 from descent import metric
-from descent.model import Cnn, Mlp
+from descent.model import Cnn, Gru, Lstm, Mlp
 from descent.regularization import Regularization
 from descent.types import Spec
 
@@ -111,6 +111,17 @@ def test_flops_of_attention_include_both_products():
     outputs = keras.layers.MultiHeadAttention(2, 4)(inputs, inputs)
     projections, products = 4 * 10 * (8 * 2 * 4), 2 * 2 * (10 * 10 * 4)
     assert metric.flops(keras.Model(inputs, outputs)) == 2 * (projections + products)
+
+
+@pytest.mark.parametrize(("kind", "parts"), [(Lstm, 4), (Gru, 3)])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_flops_of_recurrent_layers_count_every_step_of_the_loop(kind: type, parts: int, bidirectional: bool):
+    """A product of the inputs and one of the state at each of 9 words; the embeddings are looked up."""
+    part = kind(embedding=6, width=5, bidirectional=bidirectional, shortcut=False)
+    text = Spec(kind="text", shape=(9,), sizes={"train": 1, "validation": 1, "test": 1}, num_classes=3, vocabulary=8)
+    directions = 1 + bidirectional
+    expected = 2 * (directions * 9 * (6 + 5) * parts * 5 + directions * 5 * 3)
+    assert metric.flops(part.build(text, Regularization())) == expected
 
 
 def test_the_class_report_has_scikit_learns_precision_and_recall():

@@ -157,7 +157,7 @@ def test_an_array_that_does_not_fit_is_one_line(array, said, grey, tmp_path):
     ("words", "said"),
     [
         (["run=x", "inputs=/nothing"], "error: inputs=/nothing: no such file or folder\n"),
-        (["run=x", f"inputs={ROOT}/Makefile"], "should be a JPEG or PNG file, a folder of them, or a .npy file\n"),
+        (["run=x", f"inputs={ROOT}/Makefile"], ".jsonl, .ndjson), or a .npy file\n"),
         (["run=x", f"inputs={ROOT}/conf"], "the folder has no JPEG or PNG files\n"),
         (["run=x", "inputs=y", "top=0"], "error: top=0: should be at least 1\n"),
     ],

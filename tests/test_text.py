@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -325,6 +326,22 @@ def test_docstrings_are_read_without_importing(tmp_path):
     assert reading.docstrings(str(file)) == ["Module ", "Class ", "Method "]
     file.write_text("def broken(:\n")
     assert reading.docstrings(str(file)) == []
+
+
+def test_a_package_that_is_imported_and_has_changed_its_path_is_read_the_same(tmp_path, monkeypatch):
+    """As TensorFlow does: what is read must not depend on what the process did before."""
+    for name in ("inner.py", "hidden/other.py", "__init__.py"):
+        (tmp_path / "wandering" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "wandering" / name).write_text('"""Words."""')
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/more.py").write_text('"""More words."""')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = reading._files("wandering", 9)
+    package = importlib.import_module("wandering")
+    package.__path__.append(str(tmp_path / "elsewhere"))
+    assert reading._files("wandering", 9) == before
+    assert len(before) == 3
+    monkeypatch.delitem(sys.modules, "wandering")
 
 
 def test_near_duplicates_are_removed_and_others_stay():

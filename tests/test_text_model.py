@@ -9,18 +9,19 @@ import tensorflow as tf
 
 from descent.model import BagOfEmbeddings, Gru, Lstm, TextCnn, Transformer
 from descent.model.layers import noise
-from descent.model.text_layers import MaskedAttention, MaskedMax, MaskedMean, Token, Words, mixture, waves
+from descent.model.text_layers import MaskedAttention, MaskedMax, MaskedMean, Token, WordDropout, Words, mixture, waves
 from descent.regularization import Regularization
 from descent.types import Spec
 
 LENGTH, VOCABULARY = 9, 30
 MODELS = {
     "lstm": Lstm(embedding=6, width=5),
-    "lstm_last": Lstm(embedding=6, width=5, pool="last"),
+    "lstm_last": Lstm(embedding=6, width=5, pool="last", shortcut=False),
+    "lstm_mean": Lstm(embedding=6, width=5, pool="mean", shortcut=False),
     "bilstm": Lstm(embedding=6, width=5, layers=2, bidirectional=True, pool="max"),
     "gru": Gru(embedding=6, width=5, layers=2, bidirectional=True),
     "transformer": Transformer(width=8, heads=2),
-    "transformer_first": Transformer(width=8, heads=2, pool="first", positions="sinusoidal"),
+    "transformer_first": Transformer(width=8, heads=2, pool="first", positions="sinusoidal", shortcut=False),
     "text_cnn": TextCnn(embedding=6, filters=4),
     "bag_of_embeddings": BagOfEmbeddings(embedding=6),
 }
@@ -75,6 +76,7 @@ def test_a_text_without_words_gives_finite_logits_and_gradients(name: str):
     with tf.GradientTape() as tape, noise(KEY):
         loss = tf.reduce_sum(model(ids, training=True))
     found = tape.gradient(loss, model.trainable_variables)
+    assert np.abs(model(ids)).max() < 1e3
     assert all(np.isfinite(tf.convert_to_tensor(g)).all() for g in found)
 
 
@@ -85,6 +87,24 @@ def test_every_rate_acts_in_training(name: str):
     with noise(KEY):
         dropped = model(ids, training=True)
     assert np.abs(dropped - model(ids)).max() > 1e-4
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_words_are_silenced_in_training_alone(name: str):
+    model, ids = built(name, LENGTH, word_dropout=0.5), texts(9, 5, 4)
+    with noise(KEY):
+        silenced = model(ids, training=True)
+    assert np.abs(silenced - model(ids)).max() > 1e-4
+    np.testing.assert_array_equal(built(name, LENGTH)(ids), model(ids))
+
+
+def test_a_silenced_word_loses_its_whole_vector_and_the_mean_stays():
+    """Of 40,000 words of value 1, 70 % are left, at 1 / 0.7 each: the deviation of their mean is 0.0033."""
+    with noise(KEY):
+        found = WordDropout(0.3, name="silenced")(tf.ones([200, 200, 3]), training=True).numpy()
+    np.testing.assert_array_equal(found[..., :1].repeat(3, axis=-1), found)
+    np.testing.assert_allclose(np.unique(found), [0, 1 / 0.7], rtol=1e-6)
+    assert found.mean() == pytest.approx(1, abs=5 * np.sqrt(0.3 / 0.7 / 40_000))
 
 
 @pytest.mark.parametrize("name", ["lstm", "transformer", "text_cnn", "bag_of_embeddings"])
@@ -154,6 +174,20 @@ def test_masked_attention_is_keras_own(lengths):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["lstm", "transformer"])
+def test_the_shortcut_is_the_mean_of_the_words_vectors(name: str):
+    """With a head of zeros but for the shortcut's weights, a network is a bag of embeddings."""
+    ids, part = texts(9, 4), MODELS[name]
+    width = 8 if name == "transformer" else 6
+    short, bag = (made.build(spec(LENGTH), Regularization()) for made in (part, BagOfEmbeddings(embedding=width)))
+    bag.get_layer("words").set_weights(short.get_layer("words").get_weights())
+    kernel, bias = short.get_layer("head").get_weights()
+    kernel[:-width] = 0
+    short.get_layer("head").set_weights([kernel, bias])
+    bag.get_layer("head").set_weights([kernel[-width:], bias])
+    np.testing.assert_allclose(short(ids), bag(ids), rtol=1e-5, atol=1e-6)
+
+
 def test_waves_are_the_papers_formula():
     """Vaswani et al. 2017, section 3.5, in float64."""
     position, i = np.arange(7)[:, None], np.arange(10)[None]
@@ -166,6 +200,8 @@ def test_pooling_is_over_words_alone():
     mask = tf.sequence_mask([4, 2], 4, tf.float32)
     np.testing.assert_allclose(MaskedMean()([x, mask])[1], x[1, :2].numpy().mean(0), rtol=1e-5)
     np.testing.assert_array_equal(MaskedMax()([x, mask])[1], x[1, :2].numpy().max(0))
+    for pool in (MaskedMean(), MaskedMax()):
+        assert not pool([x, tf.zeros([2, 4])]).numpy().any()
 
 
 def test_the_token_stands_first_and_counts_as_a_word():

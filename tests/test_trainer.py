@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
+from descent import compose
 from descent.session import build
-from descent.trainer import CHUNK_VALUES, LONGEST_CALL, Trainer, boundaries, train
+from descent.trainer import CHUNK_VALUES, DEFAULT_EPOCHS, LONGEST_CALL, Trainer, boundaries, train
 from descent.types import SPLITS
 
 SMALL, LARGE = 1e4, 1e8  # FLOPs of a sample
@@ -47,6 +48,17 @@ def test_a_call_of_given_length_has_it():
     trainer = Trainer(steps=100, steps_per_call=7)
     assert trainer.chunk(trainer.clock(1000), 64, SMALL) == 7
     assert Trainer(steps=5, steps_per_call=7).chunk(Trainer(steps=5).clock(1000), 64, SMALL) == 5
+
+
+def test_a_run_without_a_length_has_that_of_its_kind_of_data():
+    for kind, epochs in DEFAULT_EPOCHS.items():
+        assert Trainer().settled(kind).clock(320).steps == epochs * 10
+        assert Trainer(steps=7).settled(kind).clock(320).steps == 7
+        assert Trainer(epochs=3).settled(kind) == Trainer(epochs=3)
+    run = compose("trainer.epochs=null")
+    assert run.clock.steps == math.ceil(40 * run.data.spec.sizes["train"] / 32)
+    assert run.trainer.epochs is None  # so that a run keeps its identity
+    assert run.resolved().trainer.epochs == 40
 
 
 @pytest.fixture

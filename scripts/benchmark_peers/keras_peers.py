@@ -12,6 +12,7 @@ from benchmark_peers import plain
 from benchmark_peers.task import Task
 from benchmark_peers.turns import Turns
 from descent import seeds
+from descent.step import scaled
 
 SPAN = 32  # steps of one execution where several are asked for
 SHORT = 100  # an epoch of fewer steps is one turn at least: nothing is called between its batches
@@ -47,9 +48,9 @@ def parts(task: Task) -> tuple[keras.Model, Any]:
 def arrays(task: Task, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Scaled inputs and one-hot (or real) targets."""
     inputs, targets = task.arrays[split]  # type: ignore[index]
-    scaled = inputs * np.float32(task.spec.scale) if inputs.dtype.kind != "i" else inputs
+    values = inputs * np.float32(task.spec.scale) if inputs.dtype.kind != "i" else inputs
     classes = task.spec.num_classes
-    return scaled, np.eye(classes, dtype=np.float32)[targets] if classes else targets[:, None].astype(np.float32)
+    return values, np.eye(classes, dtype=np.float32)[targets] if classes else targets[:, None].astype(np.float32)
 
 
 def dataset(task: Task) -> tf.data.Dataset:
@@ -61,7 +62,7 @@ def dataset(task: Task) -> tf.data.Dataset:
     def augment(step: tf.Tensor, pair: Any) -> Any:
         key = seeds.key(0, step)
         images = sample.apply(sample.draw(key, shape), tf.ensure_shape(pair[0], shape))
-        return mix(key, tf.cast(images, tf.float32) * task.spec.scale, pair[1])
+        return mix(key, scaled(task.spec, images), pair[1])
 
     def mix(key: tf.Tensor, images: tf.Tensor, labels: tf.Tensor) -> Any:
         from descent.types import Batch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 
+from benchmark_peers import plain_texts
 from descent.model import Cnn
 from descent.model.base import finish, kernels, start
 from descent.model.layers import BatchNormalization, Dropout
@@ -12,11 +13,13 @@ from descent.types import Regularization, Spec
 
 def model(part: object, ours: keras.Model, spec: Spec, regularization: Regularization) -> keras.Model:
     """The plain counterpart of `ours`, which `part` built; it starts from the same weights."""
-    made = (
-        cnn(part, spec, regularization)
-        if isinstance(part, Cnn)
-        else keras.models.clone_model(ours, clone_function=_plain)
-    )
+    if isinstance(part, Cnn):
+        made = cnn(part, spec, regularization)
+    elif isinstance(part, plain_texts.PARTS):
+        made = plain_texts.model(part, spec, regularization)
+        plain_texts.attention_weights(ours, made)
+    else:
+        made = keras.models.clone_model(ours, clone_function=_plain)
     copy_weights(ours, made)
     return made
 
@@ -53,8 +56,12 @@ def cnn(part: Cnn, spec: Spec, regularization: Regularization) -> keras.Model:
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:
-    """Copies weights between models whose layers have the same names; a bias that only one of them has is zero."""
-    for layer in (layer for layer in target.layers if layer.weights):
+    """Copies weights between models whose layers have the same names; a bias that only one of them has is zero.
+
+    Keras' attention, which holds the weights of several layers of ours, is left alone.
+    """
+    attention = keras.layers.MultiHeadAttention
+    for layer in (layer for layer in target.layers if layer.weights and not isinstance(layer, attention)):
         found = {v.name: v for v in source.get_layer(layer.name).weights}
         for variable in layer.weights:
             value = found.get(variable.name)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmark_peers import torch_texts
 from benchmark_peers.task import Task
 from descent import UserError
 from descent.model import Cnn, Mlp, ResNet20
@@ -29,8 +30,11 @@ def build(task: Task) -> nn.Module:
     elif isinstance(part, ResNet20):
         spatial = regularization.rates("spatial_dropout", 3 * part.blocks)
         body = resnet(part, spec, spatial, regularization.rates("dropout", 1)[0])
+    elif isinstance(part, torch_texts.PARTS):
+        return torch_texts.build(part, task.ours, spec, regularization)
     else:
-        raise UserError("benchmark: the PyTorch peer has model=mlp, cnn and resnet20")
+        known = "mlp, cnn, resnet20, bag_of_embeddings, lstm and transformer"
+        raise UserError(f"benchmark: the PyTorch peer has model={known}")
     model = nn.Sequential(Standardize(spec), body)
     copy_weights(task.ours, model)
     return model

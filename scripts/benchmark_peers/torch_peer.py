@@ -82,7 +82,9 @@ def evaluate(forward: nn.Module, model: nn.Module, task: Task, layout: torch.mem
 
 
 def scaled(raw: Tensor, task: Task, layout: torch.memory_format) -> Tensor:
-    """Raw rows of the data as [b, c, h, w] in the range the model sees."""
+    """Raw rows of the data as [b, c, h, w] in the range the model sees; ids [b, t] as they are."""
+    if task.spec.kind == "text":
+        return raw.long()
     return (raw.permute(0, 3, 1, 2).float() * task.spec.scale).contiguous(memory_format=layout)
 
 

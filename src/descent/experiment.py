@@ -138,7 +138,8 @@ class Experiment:
 
     @cached_property
     def clock(self) -> Clock:
-        return self.trainer.clock(self.data.spec.sizes["train"])
+        spec = self.data.spec
+        return self.trainer.settled(spec.kind).clock(spec.sizes["train"])
 
     def resolved(self) -> Experiment:
         """The same run with all lengths as fractions, and what depends on the data decided."""
@@ -154,6 +155,7 @@ class Experiment:
             schedule=with_fractions(self.schedule, clock),
             averaging=with_fractions(self.averaging, clock),
             callback={name: with_fractions(callback, clock) for name, callback in self.callback.items()},
+            trainer=self.trainer.settled(self.data.spec.kind),
         )
 
     def rates(self) -> np.ndarray:

@@ -154,7 +154,8 @@ def class_report(table: np.ndarray, names: Sequence[str]) -> str:
 def flops(model: keras.Model) -> int:
     """Floating-point operations of one sample's forward pass: 2 for each multiply-add in products.
 
-    Counted from the graph's matrix products and convolutions, so a user's own model counts too.
+    Counted from the graph's matrix products and convolutions, so a user's own model counts too. The body of a loop
+    counts as often as it runs at most; once, where the graph does not say how often.
     """
     spec = tf.TensorSpec([1, *model.inputs[0].shape[1:]], model.inputs[0].dtype)
     traced = tf.function(lambda x: model(x, training=False), autograph=False).get_concrete_function(spec)
@@ -167,9 +168,17 @@ def _graph_flops(graph: tf.Graph) -> int:
     for operation in graph.get_operations():
         if operation.type in ("PartitionedCall", "StatefulPartitionedCall"):
             total += _graph_flops(graph._get_function(operation.get_attr("f").name).graph)
+        elif operation.type in ("While", "StatelessWhile"):
+            total += _rounds(operation) * _graph_flops(graph._get_function(operation.get_attr("body").name).graph)
         else:
             total += _product_flops(operation)
     return total
+
+
+def _rounds(loop: tf.Operation) -> int:
+    """How often a loop runs at most: its second input, `maximum_iterations`, is -1 where it was not given."""
+    most = tf.get_static_value(loop.inputs[1])
+    return 1 if most is None or most < 0 else int(most)
 
 
 def _product_flops(operation: tf.Operation) -> int:

@@ -1,18 +1,18 @@
-"""A finished run's answers on files: images of any size and mode, or arrays of raw elements."""
+"""A finished run's answers on files: images of any size and mode, raw texts, or arrays of raw elements."""
 
 from __future__ import annotations
 
 import csv
 import functools
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from etils import epy
 
-from descent.data import decoding
+from descent.data import decoding, raw_texts
 from descent.data.decoding import Fit, decoded
 from descent.data.verified import ENDINGS, File, findings, listed
 from descent.folder import write_atomic
@@ -24,7 +24,8 @@ with epy.lazy_imports():
 if TYPE_CHECKING:
     from descent.session import Built
 
-BATCH = 64  # images decoded at once
+BATCH = 64  # images decoded, or texts encoded, at once
+SHOWN = 60  # characters of a text in the table on the terminal
 
 
 class Answer(NamedTuple):
@@ -35,16 +36,19 @@ class Answer(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What is to be answered: image files with their EXIF orientations, or one array; and what cannot be read."""
+    """What is to be answered: image files with their EXIF orientations, texts, or one array; and what cannot be."""
 
     files: tuple[str, ...] = ()
     orientations: tuple[int, ...] = ()
+    texts: tuple[str, ...] = ()
     array: Path | None = None
     bad: tuple[str, ...] = ()
 
 
-def find(path: str) -> Inputs:
-    """The inputs at a path: a JPEG or PNG file, a folder of them (and of folders of them), or a .npy file.
+def find(path: str, column: str = "text") -> Inputs:
+    """The inputs at a path: a JPEG or PNG file, a folder of them (and of folders of them), texts, or a .npy file.
+
+    Texts are the lines of a .txt file, or a `column` of a table (.csv, .tsv, .jsonl).
 
     Raises:
         UserError: there is nothing that could be read.
@@ -54,8 +58,18 @@ def find(path: str) -> Inputs:
         raise UserError(f"inputs={path}: no such file or folder")
     if place.suffix.lower() == ".npy":
         return Inputs(array=place)
+    if place.is_file() and place.suffix.lower() in raw_texts.ENDINGS:
+        return Inputs(texts=(found := raw_texts.read(place, column)).texts, bad=found.bad)
     if place.is_file() and place.suffix.lower() not in ENDINGS:
-        raise UserError(f"inputs={path}: should be a JPEG or PNG file, a folder of them, or a .npy file")
+        raise UserError(
+            f"inputs={path}: should be a JPEG or PNG file, a folder of them, texts ({', '.join(raw_texts.ENDINGS)}), "
+            "or a .npy file"
+        )
+    return _images_at(path, place)
+
+
+def _images_at(path: str, place: Path) -> Inputs:
+    """The readable images at a place, which the user called `path`."""
     root = place if place.is_dir() else place.parent
     files = listed(place) if place.is_dir() else [File(str(place), place.stat().st_size, place.stat().st_mtime_ns)]
     if not files:
@@ -68,14 +82,27 @@ def find(path: str) -> Inputs:
     return Inputs(tuple(good), tuple(good.values()), bad=bad)
 
 
-def answer(built: Built, inputs: Inputs, fit: Fit) -> Iterator[Answer]:
-    """The run's answer to each input, in order; `fit` is how images are brought to the run's shape.
+def answer(
+    built: Built, inputs: Inputs, fit: Fit = "crop", encode: Callable[[list[str]], np.ndarray] | None = None
+) -> Iterator[Answer]:
+    """The run's answer to each input, in order.
+
+    Args:
+        built: the run.
+        inputs: what is to be answered.
+        fit: how images are brought to the run's shape.
+        encode: gives ids [m, t] for texts, by the run's own vocabulary.
 
     Raises:
         UserError: the inputs are not of the kind or shape that the run takes.
     """
     spec, dtype = built.pipeline.spec, _raw_dtype(built)
-    batches = _arrays(inputs.array, spec, dtype) if inputs.array else _images(inputs, spec, dtype, fit)
+    if inputs.array:
+        batches = _arrays(inputs.array, spec, dtype)
+    elif inputs.texts:
+        batches = _texts(inputs.texts, spec, encode)
+    else:
+        batches = _images(inputs, spec, dtype, fit)
     for names, raw in batches:
         answers = built.evaluator.answers(built.state.weights(), tf.constant(raw))
         yield from map(Answer, names, answers)
@@ -87,14 +114,28 @@ def _raw_dtype(built: Built) -> np.dtype:
 
 
 Named = tuple[Sequence[str], np.ndarray]
+WANTED = {"image": "images", "text": "a .txt file with a text a line, or a table (.csv, .tsv, .jsonl)"}
+
+
+def _check_kind(kind: str, spec: Spec) -> None:
+    if spec.kind != kind:
+        wanted = WANTED.get(spec.kind, "raw elements as a .npy file")
+        raise UserError(f"inputs: these are {kind}s, and the run's data is {spec.kind}; give {wanted}")
+
+
+def _texts(texts: tuple[str, ...], spec: Spec, encode: Callable[[list[str]], np.ndarray] | None) -> Iterator[Named]:
+    """Texts as ids of the run's own vocabulary."""
+    _check_kind("text", spec)
+    if encode is None:
+        raise UserError("inputs: this run's data has no vocabulary; give raw elements as a .npy file")
+    for first in range(0, len(texts), BATCH):
+        part = texts[first : first + BATCH]
+        yield part, encode(list(part))
 
 
 def _images(inputs: Inputs, spec: Spec, dtype: np.dtype, fit: Fit) -> Iterator[Named]:
     """Images as the run's data has them: upright, of its size and channels, in its range."""
-    if spec.kind != "image":
-        raise UserError(
-            f"inputs: these are images, and the run's data is {spec.kind}; give raw elements as a .npy file"
-        )
+    _check_kind("image", spec)
     bring = functools.partial(decoding.fit, how=fit)
     for first in range(0, len(inputs.files), BATCH):
         part = slice(first, first + BATCH)
@@ -146,11 +187,17 @@ def rows(answers: Sequence[Answer], spec: Spec, top: int) -> list[list[str]]:
 
 
 def table(lines: Sequence[Sequence[str]], most: int = 20) -> str:
-    """Lines of words in columns; of many, the first."""
-    shown = lines[: most + 1]
+    """Lines of words in columns; of many, the first; of a long text (which the CSV has in full), its beginning."""
+    shown = [[shortened(word) for word in line] for line in lines[: most + 1]]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     text = ["  ".join(f"{word:{width}}" for word, width in zip(line, widths, strict=True)).rstrip() for line in shown]
     return "\n".join([*text, *([f"... and {len(lines) - 1 - most} more"] if len(lines) - 1 > most else [])])
+
+
+def shortened(word: str) -> str:
+    """A text of many words in one line; a path, which has none, as it is."""
+    flat = " ".join(word.split())
+    return flat if len(flat) <= SHOWN or " " not in flat else flat[: SHOWN - 1] + "…"
 
 
 def write_csv(path: Path, lines: Sequence[Sequence[str]]) -> None:

@@ -30,6 +30,8 @@ class Regularization:
         spatial_dropout: share of a convolution's feature maps silenced whole (Tompson et al. 2015); likewise.
         recurrent_dropout: share of a recurrent layer's state silenced, the same units at all steps of a text (Gal &
             Ghahramani 2016); likewise.
+        word_dropout: share of the words of a text whose vectors are silenced whole, the others scaled up (Iyyer et
+            al. 2015, "word dropout").
         stochastic_depth: chance that the last residual branch is skipped for a sample; it grows linearly from
             the first branch to the last (Huang et al. 2016, section 3, "linear decay").
         max_norm: bound on the norm of each unit's incoming weights, held after every update (Srivastava et al.
@@ -45,6 +47,7 @@ class Regularization:
     dropout: Rates = 0.0
     spatial_dropout: Rates = 0.0
     recurrent_dropout: Rates = 0.0
+    word_dropout: ProperFraction = 0.0
     stochastic_depth: ProperFraction = 0.0
     max_norm: NonNegative = 0.0
     gradient_noise: NonNegative = 0.0
@@ -52,7 +55,7 @@ class Regularization:
     label_smoothing: ProperFraction = 0.0
 
     def rates(self, name: str, count: int) -> list[float]:
-        """The rate of each of a model's `count` layers that take `name`: one of the four fields above.
+        """The rate of each of a model's `count` layers that take `name`: one of the five fields above.
 
         Raises:
             UserError: a list has another number of rates than the model has such layers.

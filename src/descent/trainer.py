@@ -22,6 +22,7 @@ from descent.types import (
     CountOrAuto,
     Flag,
     FlagOrAuto,
+    Kind,
     Length,
     ProperFraction,
     Record,
@@ -35,7 +36,8 @@ with epy.lazy_imports():
     import tensorflow as tf
 
 Weights = tuple[list["tf.Tensor"], list["tf.Tensor"]]
-DEFAULT_EPOCHS = 40
+# Passes where no length is given: what the data sets of each kind that come with an installation take.
+DEFAULT_EPOCHS: dict[Kind, int] = {"image": 40, "text": 8, "tabular": 40}
 KEPT_VALUES = 2**24  # of an evaluation split kept in memory
 CHUNK_VALUES = 2**24  # in a chunk of raw elements; several are in flight
 CALL_SECONDS = 0.25  # of a call: long beside the milliseconds of entering it, and what a signal waits for at most
@@ -50,7 +52,7 @@ class Trainer:
     """How long, how much at once, and how it is run.
 
     Attributes:
-        epochs: passes over the training data; exactly one of epochs and steps may be given.
+        epochs: passes over the training data; one of epochs and steps may be given, else the data's kind decides.
         steps: updates.
         batch_size: samples of one update.
         accumulate: equal parts an update's batch is computed in, one after the other, to need less memory.
@@ -92,18 +94,23 @@ class Trainer:
         if is_zero(self.eval_every):
             raise ValueError("eval_every should be above 0")
 
+    def settled(self, kind: Kind) -> Trainer:
+        """With the number of epochs that data of this kind is given where neither epochs nor steps are."""
+        return self if self.epochs or self.steps else dataclasses.replace(self, epochs=DEFAULT_EPOCHS[kind])
+
     def clock(self, samples: int) -> Clock:
-        """The run's length for so many training samples."""
+        """The length of a settled run for so many training samples."""
         per_epoch = samples / self.batch_size
         return Clock(self.steps or math.ceil(self.passes * per_epoch - 1e-9), per_epoch)
 
+    def used(self, samples: int) -> int:
+        """Sample positions that count in a settled run: later ones of the last batch have weight 0."""
+        return self.steps * self.batch_size if self.steps else self.passes * samples
+
     @property
     def passes(self) -> int:
-        return self.epochs or DEFAULT_EPOCHS
-
-    def used(self, samples: int) -> int:
-        """Sample positions that count: later ones of the last batch have weight 0."""
-        return self.steps * self.batch_size if self.steps else self.passes * samples
+        assert self.epochs, "a run without a length is settled first"
+        return self.epochs
 
     def chunk(self, clock: Clock, values: int, flops: float) -> int:
         """Steps a call, for elements of so many values and a model of so many FLOPs forward a sample.

@@ -8,7 +8,8 @@ import re
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator
-from importlib import metadata, util
+from importlib import metadata
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ class Docstrings(Text):
         shortest: words of a docstring at least.
     """
 
+    length: Count = 128
     validation: Share = 0.1
     test: Share = 0.1
     files: Count = 300
@@ -109,7 +111,7 @@ def _version(distribution: str) -> str:
 
 def _files(name: str, most: int) -> list[str]:
     """At most so many source files of a package, by a hash of their paths inside it, so that all parts are met."""
-    spec = util.find_spec(name)
+    spec = PathFinder.find_spec(name)  # not util.find_spec: an imported package may have changed its own path
     roots = [Path(place) for place in (spec.submodule_search_locations or [] if spec else [])]
     found = [(path.relative_to(root).as_posix(), path) for root in roots for path in root.rglob("*.py")]
     good = [

@@ -23,7 +23,7 @@ from descent.folder import write_atomic
 from descent.types import SPLITS, Count, Share, Spec, Split, UserError, part
 
 FILE = "vocabulary.json"
-VERSION = 1  # of what is cached: raised when the same settings should give something else
+VERSION = 2  # of what is cached: raised when the same settings should give something else
 
 
 class Corpus(NamedTuple):

@@ -15,7 +15,7 @@ with epy.lazy_imports():
 
 @part
 class Recurrent:
-    """Embeddings, recurrent layers, the mean of their outputs (or the last one), the head; padding changes nothing.
+    """Embeddings, recurrent layers, their outputs pooled, the head; padding changes nothing.
 
     Dropout has `layers + 1` rates: of the inputs of each layer, and before the head; recurrent dropout has one for
     each layer, which both of its directions share.
@@ -26,6 +26,8 @@ class Recurrent:
         layers: how many, one on the other.
         bidirectional: read forwards and backwards, side by side (Graves & Schmidhuber 2005).
         pool: what the head sees: the mean or the largest of the last layer's outputs over words, or the last output.
+        shortcut: the head sees the mean of the words' vectors too, as in `BagOfEmbeddings`: what single words tell need
+            not pass through the recurrent layers (Lai et al. 2015 also pool a word's vector beside its context).
     """
 
     kinds: ClassVar[tuple[Kind, ...]] = ("text",)
@@ -34,14 +36,16 @@ class Recurrent:
     width: Count = 128
     layers: Count = 1
     bidirectional: Flag = False
-    pool: Literal["mean", "max", "last"] = "mean"
+    pool: Literal["mean", "max", "last"] = "max"
+    shortcut: Flag = True
 
     def build(self, spec: Spec, regularization: Regularization) -> keras.Model:
         from descent.model.layers import Dropout
-        from descent.model.text_layers import MaskedMax, MaskedMean, Words
+        from descent.model.text_layers import MaskedMax, MaskedMean, WordDropout, Words
 
         inputs, ids = start(spec)
         x, mask = Words(spec.vocabulary, self.embedding, deviation=0.05, name="words")(ids)
+        x = words = WordDropout(regularization.rates("word_dropout", 1)[0], name="silenced")(x)
         *rates, last = regularization.rates("dropout", self.layers + 1)
         inside = regularization.rates("recurrent_dropout", self.layers)
         for i, (rate, recurrent) in enumerate(zip(rates, inside, strict=True)):
@@ -49,6 +53,8 @@ class Recurrent:
             x = self._layer(x, mask, recurrent, i)
         if self.pool != "last":
             x = (MaskedMax if self.pool == "max" else MaskedMean)(name="pool")([x, mask])
+        if self.shortcut:
+            x = keras.layers.Concatenate(name="features")([x, MaskedMean(name="mean")([words, mask])])
         return finish(inputs, Dropout(last, name="dropout")(x), spec, name=type(self).__name__.lower())
 
     def _layer(self, x: keras.KerasTensor, mask: keras.KerasTensor, rate: float, i: int) -> keras.KerasTensor:

@@ -22,6 +22,7 @@ class Cell(Protocol):
 
     parts: int  # k: blocks of `u` columns that the products have
     states: int
+    grads: int  # different ones that `back` gives for x and r: 1 where only their sum counts
 
     def step(self, x: tf.Tensor, r: tf.Tensor, state: Tensors) -> tuple[Tensors, tf.Tensor]:
         """The new state, and what `back` needs, [b, any]."""
@@ -38,7 +39,7 @@ class LstmCell:
     `c' = f c + i g`, `h' = o tanh(c')`; i, f, o by the sigmoid, g by tanh.
     """
 
-    parts, states = 4, 2
+    parts, states, grads = 4, 2, 1
 
     def step(self, x: tf.Tensor, r: tf.Tensor, state: Tensors) -> tuple[Tensors, tf.Tensor]:
         a = x + r
@@ -69,7 +70,7 @@ class GruCell:
     `n = tanh(x_n + r (h U_n + b_n))`, `h' = z h + (1 - z) n`.
     """
 
-    parts, states = 3, 1
+    parts, states, grads = 3, 1, 2
 
     def step(self, x: tf.Tensor, r: tf.Tensor, state: Tensors) -> tuple[Tensors, tf.Tensor]:
         width = x.shape[1] // 3
@@ -122,7 +123,8 @@ def backward(
     zero = tf.zeros_like(keep)
     before = tuple(tf.concat([zero[None], s[:-1]], axis=0) for s in passed.states)
     sources = [tf.TensorArray(grads.dtype, length).unstack(a) for a in (*before, passed.saved, mask, grads)]
-    results = [tf.TensorArray(grads.dtype, length, element_shape=[None, cell.parts * width]) for _ in range(2)]
+    columns = cell.parts * width
+    results = [tf.TensorArray(grads.dtype, length, element_shape=[None, columns]) for _ in range(cell.grads)]
     transposed = tf.transpose(kernel)
 
     def body(t: tf.Tensor, carried: Tensors, results: Any) -> Any:
@@ -131,11 +133,12 @@ def backward(
         dx, dr, *olds = cell.back(saved, tuple(old), (), tuple(live * g for g in carried))
         olds[0] = olds[0] + tf.matmul(dr, transposed) * keep
         carried = tuple((1 - live) * g + o for g, o in zip(carried, olds, strict=True))
-        return t - 1, carried, [a.write(t, d) for a, d in zip(results, (dx, dr), strict=True)]
+        return t - 1, carried, [a.write(t, d) for a, d in zip(results, (dx, dr), strict=False)]
 
     start = (tf.constant(length - 1), (zero,) * cell.states, results)
     _, _, results = tf.while_loop(lambda t, *_: t >= 0, body, start, maximum_iterations=length)
-    return results[0].stack(), results[1].stack(), before
+    stacked = [array.stack() for array in results]
+    return stacked[0], stacked[-1], before
 
 
 def through_time(

@@ -35,11 +35,12 @@ class TextCnn:
 
     def build(self, spec: Spec, regularization: Regularization) -> keras.Model:
         from descent.model.layers import Dropout
-        from descent.model.text_layers import MaskedMax, Words
+        from descent.model.text_layers import MaskedMax, WordDropout, Words
 
         inputs, ids = start(spec)
         first, last = regularization.rates("dropout", 2)
         x, mask = Words(spec.vocabulary, self.embedding, deviation=0.05, name="words")(ids)
+        x = WordDropout(regularization.rates("word_dropout", 1)[0], name="silenced")(x)
         x = Dropout(first, name="dropout_words")(x)
         found = []
         for size in self.sizes:
@@ -68,9 +69,10 @@ class BagOfEmbeddings:
 
     def build(self, spec: Spec, regularization: Regularization) -> keras.Model:
         from descent.model.layers import Dropout
-        from descent.model.text_layers import MaskedMean, Words
+        from descent.model.text_layers import MaskedMean, WordDropout, Words
 
         inputs, ids = start(spec)
-        x = MaskedMean(name="mean")(list(Words(spec.vocabulary, self.embedding, deviation=0.05, name="words")(ids)))
+        x, mask = Words(spec.vocabulary, self.embedding, deviation=0.05, name="words")(ids)
+        x = MaskedMean(name="mean")([WordDropout(regularization.rates("word_dropout", 1)[0], name="silenced")(x), mask])
         x = Dropout(regularization.rates("dropout", 1)[0], name="dropout")(x)
         return finish(inputs, x, spec, name="bag_of_embeddings")

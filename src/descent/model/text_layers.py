@@ -14,6 +14,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from descent.model.layers import Dropout
+
 _mixture: ContextVar[Any] = ContextVar("mixture", default=())
 
 
@@ -76,6 +78,18 @@ class Words(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("descent")
+class WordDropout(Dropout):
+    """Silences the whole vectors of some words of each text (Iyyer et al. 2015): [b t w] to [b t w].
+
+    Args:
+        rate: share of words silenced in training; the rest are divided by `1 - rate`.
+    """
+
+    def _mask_shape(self, shape: tf.Tensor) -> tf.Tensor:
+        return tf.concat([shape[:2], tf.ones_like(shape[2:])], axis=0)
+
+
+@keras.saving.register_keras_serializable("descent")
 class MaskedMean(keras.layers.Layer):
     """The mean over words, padding left out: [b t w] and mask [b t] to [b w]; zeros for a text without words."""
 
@@ -90,11 +104,12 @@ class MaskedMean(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("descent")
 class MaskedMax(MaskedMean):
-    """The largest value over words, padding left out: [b t w] and mask [b t] to [b w]."""
+    """The largest value over words, padding left out: [b t w] and mask [b t] to [b w]; zeros for one without words."""
 
     def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
         x, mask = inputs
-        return tf.reduce_max(tf.where(mask[..., None] > 0, x, tf.constant(x.dtype.min, x.dtype)), axis=1)
+        largest = tf.reduce_max(tf.where(mask[..., None] > 0, x, tf.constant(x.dtype.min, x.dtype)), axis=1)
+        return tf.where(tf.reduce_any(mask > 0, axis=1, keepdims=True), largest, tf.zeros_like(largest))
 
 
 @keras.saving.register_keras_serializable("descent")

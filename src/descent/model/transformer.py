@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from etils import epy
 
 from descent.model.base import Initializer, dense, finish, layer_norm, start
-from descent.types import Count, Kind, Regularization, Spec, part
+from descent.types import Count, Flag, Kind, Regularization, Spec, part
 
 with epy.lazy_imports():
     import keras
@@ -28,6 +28,7 @@ class Transformer:
         mlp_ratio: units of an MLP's hidden layer as a multiple of `width`.
         positions: learned vectors, or sines and cosines (Vaswani et al. 2017, section 3.5).
         pool: what the head sees: the mean over words, or a learned first token.
+        shortcut: the head sees the mean of the words' vectors too, as in `BagOfEmbeddings`.
         initializer: how kernels start.
     """
 
@@ -39,6 +40,7 @@ class Transformer:
     mlp_ratio: Count = 4
     positions: Literal["learned", "sinusoidal"] = "learned"
     pool: Literal["mean", "first"] = "mean"
+    shortcut: Flag = True
     initializer: Initializer = "glorot_uniform"
 
     def __post_init__(self) -> None:
@@ -52,7 +54,8 @@ class Transformer:
         inputs, ids = start(spec)
         first, *inside, last = regularization.rates("dropout", self.depth + 2)
         skips = regularization.rates("stochastic_depth", self.depth)
-        x, mask = self._words(ids, spec.vocabulary)
+        words, known = self._words(ids, spec.vocabulary, regularization.rates("word_dropout", 1)[0])
+        x, mask = self._placed(words, known)
         x = Dropout(first, name="dropout_words")(x)
         for i, (rate, skip) in enumerate(zip(inside, skips, strict=True)):
             x = self._add(
@@ -61,19 +64,29 @@ class Transformer:
             x = self._add(x, self._mlp(layer_norm(x, f"block_{i}_mlp"), rate, i), skip, f"block_{i}_mlp")
         x = layer_norm(x, "last")
         x = FirstToken(name="pool")(x) if self.pool == "first" else MaskedMean(name="pool")([x, mask])
+        if self.shortcut:
+            x = keras.layers.Concatenate(name="features")([x, MaskedMean(name="mean")([words, known])])
         return finish(inputs, Dropout(last, name="dropout")(x), spec, name="transformer")
 
-    def _words(self, ids: keras.KerasTensor, vocabulary: int) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    def _words(
+        self, ids: keras.KerasTensor, vocabulary: int, silenced: float
+    ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+        """Vectors, some silenced in training, and the mask."""
+        from descent.model.text_layers import WordDropout, Words
+
+        # Beside sines of deviation 0.7 vectors have to be of that size too (Vaswani et al. 2017, section 3.4).
+        deviation = 0.02 if self.positions == "learned" else 1.0
+        x, mask = Words(vocabulary, self.width, deviation=deviation, name="words")(ids)
+        return WordDropout(silenced, name="silenced")(x), mask
+
+    def _placed(self, x: keras.KerasTensor, mask: keras.KerasTensor) -> tuple[keras.KerasTensor, keras.KerasTensor]:
         """Vectors with their positions, and the mask; behind a first token, if there is one."""
         from descent.model.layers import Positions
-        from descent.model.text_layers import Token, Waves, Words
+        from descent.model.text_layers import Token, Waves
 
-        learned = self.positions == "learned"
-        # Beside sines of deviation 0.7 vectors have to be of that size too (Vaswani et al. 2017, section 3.4).
-        x, mask = Words(vocabulary, self.width, deviation=0.02 if learned else 1.0, name="words")(ids)
         if self.pool == "first":
             x, mask = Token(name="token")([x, mask])
-        return (Positions(name="positions") if learned else Waves(name="positions"))(x), mask
+        return (Positions(name="positions") if self.positions == "learned" else Waves(name="positions"))(x), mask
 
     def _add(self, x: keras.KerasTensor, branch: keras.KerasTensor, skip: float, name: str) -> keras.KerasTensor:
         """`skip` is the chance that the branch is left out in training."""
