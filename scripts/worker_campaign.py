@@ -29,7 +29,7 @@ WORDS = (
     "data=synthetic", "model=cnn", "model.widths=[4,8]", "model.dense=8", "trainer.batch_size=16", "trainer.steps=3000",
     "trainer.threads=1", "trainer.eval_every=150st", "trainer.steps_per_call=10", "callback.checkpoint.every=100st",
     "callback=[checkpoint]", "logger=[]", "averaging=ema", "augmentation=mixup_cutmix", "regularization=dropout",
-    "clipping=global_norm", "trainer.accumulate=2",
+    "clipping=global_norm",
 )  # fmt: skip
 WITHIN = 30.0  # seconds in which the loss is to be noticed
 START = 180.0  # seconds a start may take until there is a new checkpoint

@@ -17,6 +17,8 @@ from descent.types import Count, Names, UserError, Whole, part
 with epy.lazy_imports():
     import tensorflow as tf
 
+PATIENCE = 600  # seconds in which all workers have to have started
+
 
 @runtime_checkable
 class Strategy(Protocol):
@@ -132,6 +134,7 @@ class MultiWorker(Single):
         return self.workers() if known else None
 
     def build(self) -> tf.distribute.Strategy:
+        _watch()
         resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
             tf.train.ClusterSpec({"worker": list(self.cluster.addresses)}),
             task_type="worker",
@@ -144,10 +147,28 @@ class MultiWorker(Single):
         except tf.errors.OpError as error:
             raise Lost(f"strategy=multi_worker: not all workers came: {' '.join(str(error).split())[:200]}") from error
         except RuntimeError as error:
+            if "Timeout" in str(error):
+                raise Lost(f"strategy=multi_worker: not all workers came within {PATIENCE} s") from error
             raise UserError(
                 "strategy=multi_worker: TensorFlow already runs in this process, and can no longer join others; "
                 "use a process of its own"
             ) from error
+
+
+def _watch() -> None:
+    """Has every worker ask the others every few seconds whether they live, so that a stopped one is noticed too.
+
+    It is TensorFlow's own watch, in shorter intervals: a lost worker makes the call under way fail on all others, after
+    at most 5 + 2 * 8 seconds. The coordination service, which would be there instead, takes SIGTERM for itself.
+    """
+    from tensorflow.python.distribute.collective_all_reduce_strategy import CollectiveAllReduceExtended
+    from tensorflow.python.eager import context
+
+    context.context().configure_coordination_service(service_type="")
+    CollectiveAllReduceExtended._check_health_initial_timeout = PATIENCE
+    CollectiveAllReduceExtended._check_health_interval = 5
+    CollectiveAllReduceExtended._check_health_timeout = 8
+    CollectiveAllReduceExtended._check_health_retry_limit = 2
 
 
 def _gpus() -> list[Any]:
