@@ -60,35 +60,44 @@ def test_a_lost_worker_is_noticed_and_the_run_goes_on_to_the_same_end(scripts, t
 
 
 @pytest.mark.slow
-def test_a_signal_stops_all_and_slurms_script_goes_on(tmp_path):
-    """With a stand-in for srun, which starts the tasks of a step with Slurm's variables."""
+def test_a_signal_to_one_stops_all_and_slurms_script_goes_on(tmp_path):
+    """With stand-ins for srun, which starts the tasks of a step with Slurm's variables, and for scontrol."""
     folder, place = tmp_path / "run", tmp_path / "bin"
     place.mkdir()
-    srun = place / "srun"
-    srun.write_text(
-        '#!/usr/bin/env bash\nwhile [[ $1 == --* ]]; do shift; done\n'
-        "export SLURM_STEP_NODELIST=127.0.0.1 SLURM_STEP_TASKS_PER_NODE=2\n"
-        'SLURM_PROCID=0 "$@" & chief=$!\nSLURM_PROCID=1 "$@" & other=$!\n'
-        "trap 'kill -TERM $other; wait $chief; exit $?' TERM\nwait $chief\n"
-    )  # fmt: skip
-    srun.chmod(0o755)
+    stand_in(
+        place / "srun",
+        "while [[ $1 == --* ]]; do shift; done",
+        "export SLURM_STEP_NODELIST=127.0.0.1 SLURM_STEP_TASKS_PER_NODE=2",
+        'SLURM_PROCID=0 "$@" & chief=$!',
+        'SLURM_PROCID=1 "$@" & other=$!',
+        f"echo $other > {place}/pid; wait $other; wait $chief",
+    )
+    stand_in(place / "scontrol", f'echo "$@" > {place}/asked')
     environment = {
         **os.environ, "PATH": f"{place}:{os.environ['PATH']}", "PYTHON": sys.executable, "SLURM_SUBMIT_DIR": str(ROOT),
+        "SLURM_JOB_ID": "77",
     }  # fmt: skip
-    words = [*RUN[:-2], "trainer.steps=2000", "strategy.port=23517", "trainer.steps_per_call=10", *RUN[-2:]]
-    command = ["bash", str(ROOT / "scripts/slurm.sh"), str(folder), *[w for w in words if w != "trainer.steps=100"]]
-    job = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, start_new_session=True)
+    words = [word for word in RUN if word != "trainer.steps=100"]
+    more = ["trainer.steps=3000", "strategy.port=23517", "trainer.steps_per_call=10"]
+    command = ["bash", str(ROOT / "scripts/slurm.sh"), str(folder), *words, *more]
+    job = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     until = time.monotonic() + 120
     while not list(folder.glob("checkpoints/step-*")):
         assert job.poll() is None
         assert time.monotonic() < until
         time.sleep(0.1)
-    os.killpg(job.pid, signal.SIGTERM)  # as `scancel` does
-    job.communicate(timeout=60)
+    os.kill(int((place / "pid").read_text()), signal.SIGTERM)
+    assert job.wait(60) == 130
     assert json.loads((folder / "summary.json").read_text())["status"] == "interrupted"
+    assert (place / "asked").read_text().split() == ["requeue", "77"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert "resumed" in done.stdout
+
+
+def stand_in(path: Path, *lines: str) -> None:
+    path.write_text("\n".join(["#!/usr/bin/env bash", *lines]) + "\n")
+    path.chmod(0o755)
 
 
 def test_the_launcher_says_why_a_run_ended(scripts):
