@@ -91,7 +91,7 @@ class Result:
 
     @property
     def exit_code(self) -> int:
-        """See the README: 0 completed, 3 halted, 4 failed (disk, memory, files), 130 interrupted."""
+        """0 completed, 3 halted at a number that was not finite, 4 failed (disk, memory, files), 130 interrupted."""
         return {"completed": 0, "halted": 3, "failed": 4, "interrupted": 130}[self.summary["status"]]
 
 
@@ -292,7 +292,7 @@ def _check_schedule(run: Experiment) -> None:
 
 
 def _check_replicas(run: Experiment) -> None:
-    if isinstance(run.strategy, Single) and type(run.strategy) is Single:
+    if type(run.strategy) is Single:
         return
     if run.trainer.jit is True:
         raise ValueError("trainer.jit=true: XLA cannot compile a loop over several replicas; use trainer.jit=auto")

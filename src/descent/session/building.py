@@ -21,7 +21,7 @@ from descent.data.pipeline import Pipeline
 from descent.folder import RunFolder
 from descent.gradient import Gradient
 from descent.session.inspecting import Inspector
-from descent.session.peers import peers
+from descent.session.peers import peers, watched
 from descent.state import State
 from descent.step import Step
 from descent.trainer import Evaluator, Segment
@@ -200,12 +200,14 @@ class Run:
             experiment.data.fit()
         self.given, self.experiment = experiment, experiment.resolved()
         self.folder, self.overrides = folder, overrides
-        built = build(self.experiment)
+        where = experiment.strategy
+        with watched(where.worker(), folder.path) if where.workers() > 1 else contextlib.nullcontext():
+            built = build(self.experiment)
         self.flops, self.state, self.step = built.flops, built.state, built.step
         self.pipeline, self.evaluator = built.pipeline, built.evaluator
         self.pace = Pace(experiment.trainer.batch_size, self.began)
         step = built.step
-        self.peers = peers(step.strategy, step.worker, step.workers)
+        self.peers = peers(step.strategy, step.worker, step.workers, folder.path)
         self.console = Console(soft_wrap=True, quiet=not self.peers.chief)
 
     @property

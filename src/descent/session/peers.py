@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import shutil
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -51,8 +53,8 @@ class Workers(Alone):
 
     alone = False
 
-    def __init__(self, strategy: tf.distribute.Strategy, worker: int, workers: int) -> None:
-        self.strategy, self.worker, self.chief = strategy, worker, worker == 0
+    def __init__(self, strategy: tf.distribute.Strategy, worker: int, workers: int, folder: Path) -> None:
+        self.strategy, self.worker, self.chief, self.folder = strategy, worker, worker == 0, folder
         self.speaks = worker * strategy.num_replicas_in_sync // workers  # its first replica
         self._summed = tf.function(self._sum, autograph=False, reduce_retracing=True)
 
@@ -78,16 +80,25 @@ class Workers(Alone):
 
     @contextlib.contextmanager
     def watched(self, last: Callable[[], object] = bool) -> Iterator[None]:
-        try:
+        with watched(self.worker, self.folder, last):
             yield
-        except (tf.errors.OpError, CallFailed) as error:
-            cause = error.__cause__ or error
-            if not isinstance(cause, _gone()):
-                raise
-            last()
-            print(f"\nworker {self.worker}: another worker is lost: {_short(cause)}", file=sys.stderr, flush=True)
-            sys.stdout.flush()
-            os._exit(Lost.code)  # TensorFlow's own end would wait for the others
+
+
+@contextlib.contextmanager
+def watched(worker: int, folder: Path, last: Callable[[], object] = bool) -> Iterator[None]:
+    """Ends the process where another is lost; the folder of one that is not the chief is of no use to anyone."""
+    try:
+        yield
+    except (tf.errors.OpError, CallFailed) as error:
+        cause = error.__cause__ or error
+        if not isinstance(cause, _gone()):
+            raise
+        last()
+        if worker:
+            shutil.rmtree(folder, ignore_errors=True)
+        print(f"\nworker {worker}: another worker is lost: {_short(cause)}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(Lost.code)  # TensorFlow's own end would wait for the others
 
 
 def _gone() -> tuple[type[Exception], ...]:
@@ -106,6 +117,6 @@ def _short(error: Any) -> str:
     return " ".join(str(getattr(error, "message", error)).split())[:200]
 
 
-def peers(strategy: tf.distribute.Strategy, worker: int, workers: int) -> Alone:
-    """How this process speaks to the others of its run."""
-    return Alone() if workers == 1 else Workers(strategy, worker, workers)
+def peers(strategy: tf.distribute.Strategy, worker: int, workers: int, folder: Path) -> Alone:
+    """How this process, which writes to a folder, speaks to the others of its run."""
+    return Alone() if workers == 1 else Workers(strategy, worker, workers, folder)
