@@ -88,7 +88,7 @@ def test_copies_stay_equal_while_the_scale_of_the_loss_finds_its_size(quick):
     built = build(quick(*CNN, *words, *mirrored(2)).resolved())
     built.state.scaling.value.assign(2.0**24)
     chunk = next(iter(built.pipeline.training(0)))
-    built.step.run(chunk, tf.constant(0), tf.constant(12))
+    built.step.run(chunk, tf.constant(0), tf.constant(built.pipeline.chunk))
     assert float(built.state.scaling.value.numpy()) < 2.0**24
     for variables in built.state.groups().values():
         for variable in variables:
