@@ -58,7 +58,11 @@ class Single:
 
 
 def _devices(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    names = isinstance(value, (list, tuple)) and value and all(isinstance(name, str) for name in value)
+    number = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    if not (value is None or names or number):
+        raise ValueError("should be a number of devices, of at least 1, or a list of names as in [GPU:0,GPU:2]")
+    return tuple(value) if names else value
 
 
 @part
@@ -70,7 +74,7 @@ class Mirrored(Single):
             of the CPU, two where no number is given: they are for trying things out, not faster.
     """
 
-    devices: Annotated[Count | Annotated[tuple[str, ...], Field(min_length=1)] | None, BeforeValidator(_devices)] = None
+    devices: Annotated[int | tuple[str, ...] | None, BeforeValidator(_devices)] = None
 
     def replicas(self) -> int | None:
         return len(self.devices) if isinstance(self.devices, tuple) else self.devices
