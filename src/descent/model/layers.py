@@ -152,7 +152,9 @@ def synchronized(
             slope, level = replicas.total([dgamma, dbeta])
             root = tf.math.rsqrt(variance + epsilon)
             slope, level = gamma * root * root * slope / count, gamma * root * level / count
-            return dx - (x * tf.cast(slope, x.dtype) + tf.cast(level - slope * mean, x.dtype)), dgamma, dbeta
+            # In float32 whatever x is: where the mean is large, its product and that of x all but cancel.
+            dx = tf.cast(dx, tf.float32) - (tf.cast(x, tf.float32) * slope + (level - slope * mean))
+            return tf.cast(dx, x.dtype), dgamma, dbeta
 
         return (outputs, mean, variance), backward
 
