@@ -65,21 +65,22 @@ def test_replicas_train_as_one_device(quick, alone: Path, folder: Path, count: i
     assert result.summary["status"] == "completed"
 
 
-@pytest.mark.parametrize(
-    ("words", "tolerance"),
-    [
-        (
-            ["sharpness=sam", "averaging=lookahead", "regularization=max_norm", "regularization.gradient_noise=0.1"],
-            1e-5,
-        ),
-        (["trainer.precision=mixed_bfloat16", "optimizer.learning_rate=0.01", "averaging=swa"], 1e-2),
-    ],
-)
-def test_what_else_a_step_may_do_is_done_alike(quick, tmp_path, words: list[str], tolerance: float):
-    words = [*CNN, *words, "trainer.batch_size=8", "trainer.steps=10", "optimizer=momentum"]
+def test_what_else_a_step_may_do_is_done_alike(quick, tmp_path):
+    words = [*CNN, "trainer.batch_size=8", "trainer.steps=10", "optimizer=momentum", "sharpness=sam"]
+    words += ["averaging=lookahead", "regularization=max_norm", "regularization.l1=0.001"]
     quick(*words).run(tmp_path / "one")
     quick(*words, *mirrored(2)).run(tmp_path / "two")
-    assert apart(state(tmp_path / "one"), state(tmp_path / "two")) <= tolerance
+    assert apart(state(tmp_path / "one"), state(tmp_path / "two")) <= 1e-5
+
+
+def test_bfloat16_differs_less_between_replicas_than_from_float32(quick, tmp_path):
+    words = [*CNN, "trainer.batch_size=8", "trainer.steps=10", "optimizer=momentum", "averaging=swa"]
+    half = "trainer.precision=mixed_bfloat16"
+    quick(*words).run(tmp_path / "float32")
+    quick(*words, half).run(tmp_path / "one")
+    quick(*words, half, *mirrored(2)).run(tmp_path / "two")
+    one, two, exact = (state(tmp_path / name) for name in ("one", "two", "float32"))
+    assert 0 < apart(one, two) <= apart(one, exact)
 
 
 def test_copies_stay_equal_while_the_scale_of_the_loss_finds_its_size(quick):
@@ -301,6 +302,7 @@ def test_all_replicas_skip_a_step_that_is_not_finite_on_one(quick):
 def test_a_run_goes_on_with_another_number_of_replicas(quick, tmp_path):
     """Where it is told to: the last digits are not those of an unbroken run."""
     words = ["averaging=ema", "callback.checkpoint.every=5st", "trainer.steps=20", "optimizer=momentum"]
+    words.append("regularization=l2")  # no dropout, whose masks differ
     quick(*words).run(tmp_path / "whole")
     interrupted(quick(*words, *mirrored(2)), tmp_path / "cut")
     with pytest.raises(UserError, match="replicas was 2, is 4; resume_mismatch=warn"):
