@@ -74,7 +74,14 @@ def test_what_else_a_step_may_do_is_done_alike(quick, tmp_path):
 
 
 def test_bfloat16_differs_less_between_replicas_than_from_float32(quick, tmp_path):
-    words = [*CNN, "trainer.batch_size=8", "trainer.steps=10", "optimizer=momentum", "averaging=swa"]
+    words = [
+        *CNN,
+        "trainer.batch_size=8",
+        "trainer.steps=10",
+        "optimizer=momentum",
+        "averaging=swa",
+        "regularization=l2",
+    ]
     half = "trainer.precision=mixed_bfloat16"
     quick(*words).run(tmp_path / "float32")
     quick(*words, half).run(tmp_path / "one")
