@@ -78,7 +78,7 @@ def test_a_signal_to_one_stops_all_and_slurms_script_goes_on(tmp_path):
         "SLURM_JOB_ID": "77",
     }  # fmt: skip
     words = [word for word in RUN if word != "trainer.steps=100"]
-    more = ["trainer.steps=3000", "strategy.port=23517", "trainer.steps_per_call=10"]
+    more = ["trainer.steps=1500", "strategy.port=23517", "trainer.steps_per_call=10"]
     command = ["bash", str(ROOT / "scripts/slurm.sh"), str(folder), *words, *more]
     job = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     until = time.monotonic() + 120
