@@ -1,9 +1,10 @@
 """Compares variants over seeds: python scripts/compare.py runs=outputs/optimizer_comparison/... [baseline=LABEL].
 
 `runs` is a folder with run folders in it, or a list of them: [outputs/a,outputs/b]. Runs that differ in nothing but
-seed and fold are one variant. Prints a table and writes `comparison.html`, `curves.png`, `curves.svg`, `variants.csv`
-and `pairs.csv` to `outputs/comparison/`, or to `out=FOLDER`. Other keys: `curve=val/accuracy` is drawn,
-`metric=test/loss` is tested, `target=0.02` is the value of the curve whose first step is the cost.
+seed and fold are one variant; those that only set a variant's rate (`sweep=tuned`) are left out. Prints a table and
+writes `comparison.html`, `curves.png`, `curves.svg`, `variants.csv` and `pairs.csv` to `outputs/comparison/`, or to
+`out=FOLDER`. Other keys: `curve=val/accuracy` is drawn, `metric=test/loss` is tested, `target=0.02` is the value of the
+curve whose first step is the cost.
 """
 
 from __future__ import annotations

@@ -147,10 +147,11 @@ OPTIONS = {
 }
 # Overlays over the whole config: not parts of a run.
 OVERLAYS = {
-    "experiment": ["docstrings", "fashion_cnn", "finetune", "optimizer_comparison", "recipe"],
+    "experiment": ["ablation", "docstrings", "fashion_cnn", "finetune", "optimizer_comparison", "recipe"],
     "debug": ["fast", "overfit", "profile"],
-    "sweep": ["course", "lr_grid", "seeds"],
-    **{"hydra/help": ["descent"], "hydra/launcher": ["pool"], "hydra/sweeper": ["grid", "optuna"]},
+    "sweep": ["ablation", "course", "lr_grid", "seeds", "tuned"],
+    **{"hydra/help": ["descent"], "hydra/launcher": ["pool", "ray", "submitit"]},
+    "hydra/sweeper": ["ablation", "grid", "optuna"],
 }
 ALL = [(group, option) for group, options in OPTIONS.items() for option in options]
 # What a real target needs.

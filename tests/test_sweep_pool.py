@@ -66,6 +66,13 @@ def faulty(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(tmp_path), "TF_CPP_MIN_LOG_LEVEL": "3", "TOLD": told}
 
 
+LAUNCHERS = {
+    "pool": [],
+    "submitit": ["hydra/launcher=submitit", "hydra.launcher.executor=local"],
+    "ray": ["hydra/launcher=ray"],
+}
+
+
 def command(name: str, *words: str) -> list[str]:
     fixed = ["debug=fast", "trainer.threads=1", "logger.tensorboard=null", f"name={name}"]
     return [sys.executable, str(ROOT / "train.py"), "-m", *fixed, *words]
@@ -82,7 +89,7 @@ def sweep(name: str, *words: str, env: dict[str, str] | None = None) -> subproce
 
 def folders(name: str) -> dict[str, Path]:
     """The job folders by the value that differs."""
-    found = [path for path in (PROJECT / "outputs" / name).glob("sweep-*/*") if path.is_dir()]
+    found = [path for path in (PROJECT / "outputs" / name).glob("sweep-*/[!.]*") if path.is_dir()]
     return {re.sub(r"-[0-9a-f]{12}$", "", path.name): path for path in found}
 
 
@@ -125,9 +132,14 @@ def test_a_fault_ends_only_its_own_job(name: str, faulty: dict[str, str]):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_sweep_goes_on_where_it_was(name: str, number: int):
-    words = ["seed=0,1", "data.samples=65536", "trainer.steps=200000", "trainer.eval_every=100st"]
+@pytest.mark.parametrize(
+    ("launcher", "number"),
+    [("pool", signal.SIGINT), ("pool", signal.SIGTERM), ("submitit", signal.SIGTERM), ("ray", signal.SIGINT)],
+)
+def test_a_stopped_sweep_goes_on_where_it_was(name: str, launcher: str, number: int):
+    if launcher == "ray":
+        pytest.importorskip("ray")
+    words = [*LAUNCHERS[launcher], "seed=0,1", "data.samples=65536", "trainer.steps=200000", "trainer.eval_every=100st"]
     running = subprocess.Popen(command(name, *words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     until = time.monotonic() + 200
     while not list((PROJECT / "outputs" / name).glob("sweep-*/*/timing.jsonl")) and time.monotonic() < until:
@@ -143,10 +155,12 @@ def test_a_stopped_sweep_goes_on_where_it_was(name: str, number: int):
 
 
 @pytest.mark.slow
-def test_more_values_are_added_the_old_are_kept_and_tensorboard_shows_all(name: str):
-    subprocess.run(watched(name, "seed=0,1"), check=True, capture_output=True, timeout=300)
+@pytest.mark.parametrize("launcher", ["pool", "submitit"])
+def test_more_values_are_added_the_old_are_kept_and_tensorboard_shows_all(name: str, launcher: str):
+    own = LAUNCHERS[launcher]
+    subprocess.run(watched(name, *own, "seed=0,1"), check=True, capture_output=True, timeout=300)
     before = {path: (path / "done.json").stat().st_mtime_ns for path in folders(name).values()}
-    done = subprocess.run(watched(name, "seed=range(0,3)"), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(watched(name, *own, "seed=range(0,3)"), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0
     assert "3 jobs, 2 done before" in done.stdout
     assert len(folders(name)) == 3

@@ -18,6 +18,7 @@ from descent.types import Record, UserError
 
 # What says nothing of the variant: names, displays, and what tells its repetitions apart.
 REPEATS = ("seed", "data.fold")
+TUNING = "tuning"  # the folder of a sweep's runs that set each variant's rate: no part of its comparison
 OUTSIDE = ("name", "tags", "logger", "resume", "hydra")
 
 
@@ -96,7 +97,7 @@ def read(folder: Path) -> FinishedRun:
 
 
 def find(folders: Iterable[str | Path]) -> list[FinishedRun]:
-    """All runs with a summary in or below the folders, in the order of their paths.
+    """All runs with a summary in or below the folders, in the order of their paths, but for those that only tuned.
 
     Raises:
         UserError: a folder is not there or holds no such run.
@@ -106,6 +107,7 @@ def find(folders: Iterable[str | Path]) -> list[FinishedRun]:
         if not folder.is_dir():
             raise UserError(f"{folder}: there is no such folder")
         below = [path.parent for path in sorted(folder.rglob("summary.json")) if (path.parent / "config.yaml").exists()]
+        below = [path for path in below if TUNING not in path.relative_to(folder).parts]
         if not below:
             raise UserError(f"{folder}: no finished run in it (none has config.yaml and summary.json)")
         found |= {path.resolve(): read(path) for path in below if path.resolve() not in found}

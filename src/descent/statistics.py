@@ -51,7 +51,7 @@ def band(values: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.ndarr
     return mean, mean - half, mean + half
 
 
-def paired(left: Sequence[float], right: Sequence[float], level: float = LEVEL) -> Comparison:
+def paired(left: Sequence[float] | np.ndarray, right: Sequence[float] | np.ndarray, level: float = LEVEL) -> Comparison:
     """Left minus right, pair by pair, and the two-sided paired t-test (Student 1908).
 
     Pairs with a value that is not finite are left out. Fewer than two pairs say nothing: p is NaN.

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from descent.display import number
 from descent.folder import RunFolder
+from descent.runs import REPEATS
 from descent.sweep import ranking
 from descent.sweep.job import LOG, Job, Outcome, summary
 
@@ -52,7 +53,6 @@ class Board:
     def add(self, job: Job, outcome: Outcome = WAITING) -> None:
         self.jobs.append(job)
         self.outcomes[job.number] = outcome
-        self.varied = _varied(self.jobs)
 
     def opening(self, sweep: Path) -> None:
         """What is to do, and where."""
@@ -78,8 +78,8 @@ class Board:
             self.say(f"job {job.number} of {count}  {self.label(job)}  {outcome.state}  {told}".rstrip())
 
     def label(self, job: Job) -> str:
-        """What of its overrides tells the job from the others."""
-        return " ".join(word for word in job.overrides if word in self.varied) or " ".join(job.overrides)
+        """What tells the job from the others."""
+        return job.label or " ".join(job.overrides)
 
     def refresh(self, running: Running) -> None:
         self.outcomes |= dict.fromkeys(running, Outcome("running"))
@@ -130,7 +130,8 @@ class Board:
         """The ranking, and what failed."""
         done = [job for job in self.jobs if self.outcomes[job.number].state == "done"]
         if ranks := ranking.ranked([job.folder for job in done]):
-            self.console.print(ranking.table(ranks), highlight=False)
+            labels = {job.folder.name: _unrepeated(job.label) for job in done} if len(ranks) > 1 else {}
+            self.console.print(ranking.table(ranking.named(ranks, labels)), highlight=False)
         for job in self.jobs:
             state, message, _ = self.outcomes[job.number]
             if state in ("failed", "halted"):
@@ -154,6 +155,6 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _varied(jobs: Sequence[Job]) -> set[str]:
-    """The overrides that not all jobs have."""
-    return {word for job in jobs for word in job.overrides if not all(word in other.overrides for other in jobs)}
+def _unrepeated(label: str) -> str:
+    """A job's label without what tells repetitions apart."""
+    return " ".join(word for word in label.split() if word.split("=")[0] not in REPEATS)

@@ -23,9 +23,12 @@ def close(sweep: Path, board: Board, stopped: bool) -> int:
 
 
 def write_report(sweep: Path, board: Board) -> None:
-    from descent.sweep import report
+    from descent.sweep import effects, report
 
     try:
-        board.say(f"report  {RunFolder(report.write(sweep)).near}")
+        page = report.write(sweep)
+        if found := report.effects_of(report.collect(sweep)):
+            board.say(effects.text(found) + "\n")
+        board.say(f"report  {RunFolder(page).near}")
     except UserError as error:  # nothing is finished
         board.say(f"report  none: {error}")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from descent.folder import write_atomic
 from descent.runs import REPEATS, FinishedRun, find
-from descent.sweep import ranking
+from descent.sweep import ablation, ranking
 from descent.sweep.job import FAILURE, LOG, PRUNED
 from descent.sweep.ranking import Rank
 from descent.types import UserError
@@ -52,9 +52,14 @@ class Collected:
         return [key for key in keys if len({words.get(key) for words in self.words}) > 1]
 
     @cached_property
+    def plan(self) -> ablation.Plan | None:
+        """What the runs are for, where the sweep is an ablation."""
+        return ablation.plan(self.folder)
+
+    @cached_property
     def axes(self) -> list[str]:
-        """What was varied, but for seeds and folds."""
-        return [key for key in self.varied if key not in REPEATS]
+        """What was varied, but for seeds and folds; nothing in an ablation, which has arms in place of axes."""
+        return [] if self.plan else [key for key in self.varied if key not in REPEATS]
 
     @cached_property
     def short(self) -> dict[str, str]:
@@ -74,7 +79,8 @@ class Collected:
 
     @cached_property
     def ranks(self) -> list[Rank]:
-        return ranking.rank([run for run in self.runs if not pruned(run)])
+        ranks = ranking.rank([run for run in self.runs if not pruned(run)])
+        return ranking.named(ranks, self.plan.names) if self.plan else ranks
 
     def settings(self, rank: Rank) -> list[str]:
         """The values of the axes in a variant."""

@@ -42,6 +42,7 @@ class Job:
         per_epoch: steps of an epoch.
         evaluations: the steps at which it is evaluated.
         monitor: name of the metric whose best value ranks it.
+        label: what it is called; "": by its overrides.
         pruning: where the study is that may end it early, and as what trial; None: it may not be.
     """
 
@@ -54,6 +55,7 @@ class Job:
     per_epoch: float
     evaluations: tuple[int, ...]
     monitor: str
+    label: str = ""
     pruning: Any = None
 
 

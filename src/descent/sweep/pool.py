@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import multiprocessing
 import os
 import shutil
@@ -73,10 +72,7 @@ class Slot:
 
     def said(self) -> dict[str, Any]:
         """The last note of the worker."""
-        try:
-            return json.loads(self.progress.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
+        return worker.read_note(self.progress)
 
 
 class Pool:

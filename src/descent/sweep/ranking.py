@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,6 +47,15 @@ def rank(runs: Sequence[FinishedRun]) -> list[Rank]:
     order = sorted(known, key=lambda one: -one.value.mean if _higher(one) else one.value.mean)
     order += [one for one in found if math.isnan(one.value.mean)]
     return [one._replace(place=place) for place, one in enumerate(order, start=1)]
+
+
+def named(ranks: Sequence[Rank], labels: Mapping[str, str]) -> list[Rank]:
+    """The ranking with the labels that the folders of the runs have here, where they have one."""
+    found = []
+    for one in ranks:
+        label = labels.get(one.variant.runs[0].path.name) or one.variant.label
+        found.append(one._replace(variant=dataclasses.replace(one.variant, label=label)))
+    return found
 
 
 def _higher(one: Rank) -> bool:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from descent import page as pages
 from descent.folder import write_atomic
 from descent.plot import STYLE
-from descent.sweep import figures, ranking, study_figures
+from descent.sweep import effects, figures, ranking, study_figures, tuning
 from descent.sweep.board import clock
 from descent.sweep.collected import Collected, collect
+from descent.types import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,14 +28,26 @@ def write(folder: Path) -> Path:
     """
     sweep = collect(folder)
     sweep.write_csv()
+    if found := effects_of(sweep):
+        effects.write(found, folder)
     write_atomic(folder / "report.html", page(sweep))
     return folder / "report.html"
+
+
+def effects_of(sweep: Collected) -> list[effects.Effect]:
+    """What the techniques add, where the sweep is an ablation and enough of it is done."""
+    try:
+        return effects.measured(sweep.folder, sweep.plan) if sweep.plan else []
+    except UserError:
+        return []
 
 
 def page(sweep: Collected) -> str:
     """The page of a sweep."""
     environment = json.loads((sweep.runs[-1].path / "environment.json").read_text(encoding="utf-8"))
     command, environment = pages.reproduction(environment, alone=False)
+    found = effects_of(sweep)
+    drawn = {"Which technique helps": effects.drawn(found)} if found else {}
     return pages.render(
         "sweep/sweep.html.j2",
         sweep=sweep,
@@ -44,10 +57,13 @@ def page(sweep: Collected) -> str:
         environment=environment,
         estimate=ranking.estimate,
         clock=clock,
-        figures={title: _embedded(figure) for title, figure in figures.drawn(sweep).items()},
+        figures={title: _embedded(figure) for title, figure in (drawn | figures.drawn(sweep)).items()},
         rows=list(sweep.rows()),
         compromises=study_figures.compromises(sweep.study) if sweep.study else ([], []),
         pages={run.path.name for run in sweep.runs if (run.path / "report.html").exists()},
+        effects=effects.table(found) if found else [],
+        idle=sweep.plan.idle if sweep.plan else [],
+        tuned=tuning.read(sweep.folder),
     )
 
 

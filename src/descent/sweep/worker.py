@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from descent.folder import lock
 from descent.sweep.job import LOG, Job, Outcome, Traits, finished
@@ -29,9 +30,29 @@ SHOWN_SECONDS = 0.2  # between two notes of how far a job is
 def prepare(traits: Traits, progress: Path) -> None:
     """Makes this process a worker: out of reach of the terminal's Ctrl-C, bound to its launcher, with TensorFlow."""
     os.setsid()
-    os.environ.update(dict(traits.environment))
     threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
     note(progress, {"pid": os.getpid()})
+    warm(traits)
+
+
+class Origin(NamedTuple):
+    """What a process of another program takes over from the launcher: its command, and where a user's modules are."""
+
+    command: tuple[str, ...]
+    path: tuple[str, ...]
+
+    @classmethod
+    def here(cls) -> Origin:
+        return cls(tuple(sys.argv), tuple(sys.path))
+
+    def take(self) -> None:
+        sys.argv[:] = self.command
+        sys.path.extend(place for place in self.path if place not in sys.path)
+
+
+def warm(traits: Traits) -> None:
+    """Sets the environment that the jobs of this process share, and imports TensorFlow."""
+    os.environ.update(dict(traits.environment))
     from descent import environment
 
     with environment.silenced():
@@ -55,6 +76,15 @@ def note(progress: Path, content: Record | dict[str, int]) -> None:
     temporary = progress.with_suffix(".tmp")
     temporary.write_text(json.dumps(content), encoding="utf-8")
     temporary.replace(progress)
+
+
+def read_note(progress: Path) -> dict[str, Any]:
+    """The last note of a worker; nothing before its first."""
+    try:
+        content: dict[str, Any] = json.loads(progress.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return content
 
 
 def run(job: Job, progress: Path) -> Outcome:

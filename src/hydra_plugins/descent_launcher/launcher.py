@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,21 +40,26 @@ class SweepLauncher(Launcher):
         """What runs the jobs."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        jobs = self.checked(job_overrides, initial_job_idx)
+        self.leave(self.conduct(jobs, self.sweep))
+        return [_returned(job) for job in jobs]
+
+    def conduct(self, jobs: Sequence[Job], folder: Path) -> int:
+        """Runs jobs whose folders lie in this one, and reports; returns the exit code. Jobs of one config are one."""
         from descent.folder import locked
         from descent.sweep import closing, running
         from descent.sweep.board import Board
 
-        jobs = self.checked(job_overrides, initial_job_idx)
-        with locked(self.sweep):
+        with locked(folder):
             board, retry = Board(()), bool(self.config.get("retry"))
-            todo = [job for job in jobs if running.admit(job, board, retry)]
-            board.opening(self.sweep)
-            waves = iter([todo])
-            with self.executor(todo) as executor, board:
-                stopped = running.drive(executor, board, lambda _: next(waves, []), lambda *_: None)
-            code = closing.close(self.sweep, board, stopped)
-        self.leave(code)
-        return [_returned(job) for job in jobs]
+            once = {job.folder: job for job in reversed(jobs)}
+            todo = [job for job in reversed(once.values()) if running.admit(job, board, retry)]
+            board.opening(folder)
+            waves, stopped = iter([todo]), False
+            if todo:
+                with self.executor(todo) as executor, board:
+                    stopped = running.drive(executor, board, lambda _: next(waves, []), lambda *_: None)
+            return closing.close(folder, board, stopped)
 
     def leave(self, code: int) -> None:
         """Ends the sweep with an exit code, its callbacks first: Hydra would not tell them of an end that raises.
@@ -68,24 +74,34 @@ class SweepLauncher(Launcher):
         if code:
             raise SystemExit(code)
 
-    def checked(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[Job]:
+    def checked(
+        self,
+        job_overrides: Sequence[Sequence[str]],
+        first: int,
+        *,
+        named: Sequence[Sequence[str]] | None = None,
+        folder: Path | None = None,
+    ) -> list[Job]:
         """Every job, composed and validated; the first that is wrong ends the sweep with its name.
 
-        Jobs of the same config are one job.
+        Args:
+            job_overrides: of each job.
+            first: number of the first.
+            named: what each is called; None: its overrides that not all of them have.
+            folder: where their folders are; None: the sweep's own.
         """
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         try:
             shared = set.intersection(*map(set, job_overrides)) if len(job_overrides) > 1 else set()
-            named = [[word for word in words if word not in shared] for words in job_overrides]
-            jobs = [self.job(words, first + i, named[i]) for i, words in enumerate(job_overrides)]
+            named = named or [[word for word in words if word not in shared] for words in job_overrides]
+            return [self.job(words, first + i, named[i], folder) for i, words in enumerate(job_overrides)]
         except SystemExit:
             _leave_nothing(self.sweep)
             raise
-        return list({job.folder: job for job in reversed(jobs)}.values())[::-1]
 
-    def job(self, words: Sequence[str], index: int, named: Sequence[str]) -> Job:
-        """The job of some overrides, its folder named from those of them that are its own.
+    def job(self, words: Sequence[str], index: int, named: Sequence[str], folder: Path | None = None) -> Job:
+        """The job of some overrides, called by those of them that are its own, or as it is told.
 
         Raises:
             SystemExit: they are wrong; one line has been printed.
@@ -106,8 +122,9 @@ class SweepLauncher(Launcher):
             fail(f"{where}: {reworded(error, words)}")
         given = [word for word in words if not word.startswith("retry=")]
         environment = {str(key): str(value) for key, value in config.hydra.job.env_set.items()}
-        folder = job.folder(self.sweep, named, experiment)
-        return job.make(index + 1, given, _plain(config), experiment, folder, environment)
+        place = job.folder(folder or self.sweep, named, experiment)
+        made = job.make(index + 1, given, _plain(config), experiment, place, environment)
+        return dataclasses.replace(made, label=" ".join(named))
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:

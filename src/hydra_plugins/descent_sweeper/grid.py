@@ -1,17 +1,121 @@
-"""Every combination of the values given."""
+"""Every combination of the values given, each variant with its own rate if asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+# In the place of Hydra's own of that name, its default. An `override` in conf/train.yaml would win over every preset.
+ConfigStore.instance().store(group="hydra/sweeper", name="basic", node={"defaults": ["grid"]}, provider="descent")
+
+if TYPE_CHECKING:
+    from descent.sweep.job import Job
+    from descent.sweep.tuning import Tuning
 
 
 class GridSweeper(BasicSweeper):
-    """Hydra's own sweeper, in one batch: our launchers check every job before the first starts, and keep the queue."""
+    """Hydra's own sweeper, in one batch: our launchers check every job before the first starts, and keep the queue.
 
-    def __init__(self, params: dict[str, str] | None = None) -> None:
+    See `conf/hydra/sweeper/grid.yaml` for the arguments.
+    """
+
+    launcher: Any
+
+    def __init__(self, params: dict[str, str] | None = None, tune: Mapping[str, Any] | None = None) -> None:
         super().__init__(max_batch_size=None, params=params)
+        self.tune = dict(tune) if tune else None
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         pass
+
+    def sweep(self, arguments: list[str]) -> Any:
+        from descent.config import run_main
+
+        if self.tune is None:
+            return super().sweep(arguments)
+        words = self.combinations(arguments)
+        return run_main(lambda: self.conduct(words, distinct(words)))
+
+    def combinations(self, arguments: list[str]) -> list[list[str]]:
+        """The overrides of each job that Hydra's syntax of swept values means."""
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        return self.split_arguments(parser.parse_overrides([*self._parse_config(), *arguments]), None)[0]
+
+    def conduct(
+        self,
+        words: Sequence[Sequence[str]],
+        named: Sequence[Sequence[str]],
+        begin: Callable[[list[Job | None]], None] = lambda _: None,
+    ) -> None:
+        """Runs the jobs of these overrides, called so; tuned first where that is asked for.
+
+        Args:
+            words: overrides of each job.
+            named: what each is called.
+            begin: told of the jobs before they run; of None for each whose variant could not be tuned.
+
+        Raises:
+            SystemExit: a job failed, or the sweep was stopped.
+        """
+        values, code = self._tuned(words, named) if self.tune is not None else ([[]] * len(words), 0)
+        known = [i for i, value in enumerate(values) if value is not None]
+        jobs = self.launcher.checked(
+            [[*words[i], *values[i]] for i in known], 0, named=[[*named[i], *values[i]] for i in known]
+        )
+        placed = dict(zip(known, jobs, strict=True))
+        self.launcher.sweep.mkdir(parents=True, exist_ok=True)
+        begin([placed.get(i) for i in range(len(words))])
+        self.launcher.leave(max(code, self.launcher.conduct(jobs, self.launcher.sweep)))
+
+    def _tuned(self, words: Sequence[Sequence[str]], named: Sequence[Sequence[str]]) -> tuple[list[Any], int]:
+        """For each job the override that sets its variant's best value, None for none; and the exit code of the search.
+
+        Raises:
+            SystemExit: the search was stopped.
+        """
+        from descent.sweep import closing, tuning
+
+        plan = _tuning(self.tune or {})
+        plan.check(words)
+        labels = {tuning.variant(own): tuning.variant(called) for own, called in zip(words, named, strict=True)}
+        variants, folder = list(labels), self.launcher.sweep / tuning.FOLDER
+        self._check_seeds(words, plan)
+        called = plan.trials(list(labels.values()))
+        jobs = self.launcher.checked(plan.trials(variants), 0, named=called, folder=folder)
+        if (code := self.launcher.conduct(jobs, folder)) == closing.STOPPED:
+            raise SystemExit(code)
+        chosen = plan.chosen(variants, jobs)
+        shown = {" ".join(labels[one]): chosen.get(one) for one in variants}
+        tuning.write(self.launcher.sweep, plan, jobs[0].monitor, shown)
+        print(f"\n{tuning.told(plan, jobs[0].monitor, shown)}\n", flush=True)
+        best = {one: [f"{plan.key}={choice.value}"] for one, choice in chosen.items()}
+        return [best.get(tuning.variant(own)) for own in words], code
+
+    def _check_seeds(self, words: Sequence[Sequence[str]], plan: Tuning) -> None:
+        """A wrong seed of the comparison ends the sweep before it begins; its variants are checked with the trials."""
+        seeds = {next((word for word in own if word.startswith("seed=")), ""): own for own in words}
+        self.launcher.checked([[*own, f"{plan.key}={plan.values[0]}"] for own in seeds.values()], 0)
+
+
+def distinct(words: Sequence[Sequence[str]]) -> list[list[str]]:
+    """What tells each list of overrides from the others: the words that not all have."""
+    shared = set.intersection(*map(set, words)) if len(words) > 1 else set()
+    return [[word for word in own if word not in shared] for own in words]
+
+
+def _tuning(given: Mapping[str, Any]) -> Tuning:
+    from pydantic import ValidationError
+
+    from descent import wording
+    from descent.sweep.tuning import Tuning
+    from descent.types import UserError
+
+    try:
+        return Tuning(**given)
+    except ValidationError as error:
+        raise UserError(wording.validation(error, "hydra.sweeper.tune", Tuning)) from error

@@ -1,0 +1,118 @@
+"""Each variant's own learning rate, found with as many runs as any other's, before the variants are compared.
+
+The protocol: for every variant and every value one run with each of the tuning's seeds; the value with the best mean of
+the monitored validation metric is the variant's. Then the variants run with other seeds, and these runs alone are
+compared, on the test split. So no variant has had more tries than another, and none is judged on what it was tuned on.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from descent import runs
+from descent.callback import higher_is_better
+from descent.folder import write_atomic
+from descent.sweep import ranking
+from descent.sweep.job import Job, before
+from descent.types import Names, UserError, Whole, part
+
+FILE = "tuning.json"
+FOLDER = runs.TUNING
+Variant = tuple[str, ...]  # all overrides of a run but its seed
+
+
+@part
+class Tuning:
+    """What is tuned, and on what.
+
+    Attributes:
+        key: of the config.
+        values: that are tried, in their order.
+        seeds: of the runs that try them; none of these is one of the comparison's.
+    """
+
+    key: str = "optimizer.learning_rate"
+    values: Annotated[Names, Field(min_length=2)]
+    seeds: Annotated[tuple[Whole, ...], Field(min_length=1)]
+
+    def trials(self, variants: Sequence[Variant]) -> list[list[str]]:
+        """The overrides of the runs that tune: the same number for each variant."""
+        return [
+            [*variant, f"{self.key}={value}", f"seed={seed}"]
+            for variant in variants
+            for value in self.values
+            for seed in self.seeds
+        ]
+
+    def check(self, words: Sequence[Sequence[str]]) -> None:
+        """Raises UserError where the comparison would use a seed of the tuning, or sets what is tuned."""
+        given = {word.split("=", 1)[1] for own in words for word in own if word.startswith("seed=")} or {"0"}
+        if shared := sorted(given & set(map(str, self.seeds))):
+            raise UserError(
+                f"hydra.sweeper.tune.seeds: {', '.join(shared)} is a seed of the comparison, too; tune with others"
+            )
+        if any(word.startswith(f"{self.key}=") for own in words for word in own):
+            raise UserError(f"{self.key}: it is tuned for each variant; give hydra.sweeper.tune.values instead")
+
+    def chosen(self, variants: Sequence[Variant], jobs: Sequence[Job]) -> dict[Variant, Choice]:
+        """The best value of each variant, from the jobs of `trials`; a value counts if all its runs are completed."""
+        shape = (len(variants), len(self.values), len(self.seeds))
+        reached = np.array([_reached(job) for job in jobs]).reshape(shape).mean(axis=2)
+        sign = 1.0 if higher_is_better(jobs[0].monitor, "auto") else -1.0
+        found = {}
+        for variant, means in zip(variants, reached, strict=True):
+            if np.isfinite(means).any():
+                best = int(np.nanargmax(sign * means))
+                edge = best in (0, len(self.values) - 1)
+                found[variant] = Choice(self.values[best], float(means[best]), edge, tuple(map(float, means)))
+        return found
+
+
+class Choice(NamedTuple):
+    """A variant's best value, the mean metric it reached, whether it is the first or last tried, and all the means."""
+
+    value: str
+    mean: float
+    edge: bool
+    means: tuple[float, ...]
+
+
+def variant(words: Sequence[str]) -> Variant:
+    return tuple(word for word in words if not word.startswith("seed="))
+
+
+def _reached(job: Job) -> float:
+    """The best monitored value of a job; NaN where it did not run to its end."""
+    return ranking.monitored(runs.read(job.folder))[1] if before(job).state == "done" else math.nan
+
+
+def write(sweep: Path, tuning: Tuning, monitor: str, chosen: Mapping[str, Choice | None]) -> None:
+    """`tuning.json`: the protocol, and what it led to."""
+    rows = [{"variant": label, **choice._asdict()} for label, choice in chosen.items() if choice]
+    content = {"key": tuning.key, "values": tuning.values, "seeds": tuning.seeds, "monitor": monitor, "chosen": rows}
+    write_atomic(sweep / FILE, json.dumps(content, indent=2) + "\n")
+
+
+def read(sweep: Path) -> dict[str, Any]:
+    """The content of `tuning.json`; nothing where nothing was tuned."""
+    path = sweep / FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def told(tuning: Tuning, monitor: str, chosen: Mapping[str, Choice | None]) -> str:
+    """What was chosen, for a terminal."""
+    lines = [f"tuned   {tuning.key} by {monitor}, {len(tuning.values) * len(tuning.seeds)} runs a variant:"]
+    for label, choice in chosen.items():
+        if choice is None:
+            lines.append(f"        {label or 'the run'}: left out, as at no value all runs came to their end")
+            continue
+        edge = "  (at the end of the values: give more)" if choice.edge else ""
+        lines.append(f"        {label or 'the run'}: {choice.value}  {monitor} {choice.mean:.4g}{edge}")
+    return "\n".join(lines)
