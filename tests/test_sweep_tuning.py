@@ -38,8 +38,8 @@ def jobs(tmp_path: Path) -> list[Job]:
         (folder / "summary.json").write_text(json.dumps({"status": "completed", "best": best}))
         (folder / "done.json").write_text("{}")
         made.append(
-            Job(number=number, overrides=tuple(words), config={}, folder=folder, traits=Traits(1, True), steps=1, evaluations=(1,),
-                per_epoch=1.0, monitor="val/loss")
+            Job(number=number, overrides=tuple(words), config={}, folder=folder, traits=Traits(1, True), steps=1,
+                evaluations=(1,), per_epoch=1.0, monitor="val/loss")
         )  # fmt: skip
     return made
 
