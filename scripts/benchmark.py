@@ -11,6 +11,7 @@ same augmentation, mixing, loss, clipping, optimizer, rates and metrics:
     torch_bf16, torch_bf16_compile    the same under bfloat16 autocast with channels last
     descent_bf16              Descent in mixed_bfloat16
     silent, unsaved           Descent without logging; without checkpoints
+    one_thread, two_workers   Descent on one thread; in two processes of one thread each, which share the batch
     input, keras_input        no training: Descent's pipeline; five layers of Keras like augmentation=standard
 
 Every variant is a process that is kept alive; they train in turn (A B A B), `seconds` at a time, so that whatever else
@@ -45,7 +46,7 @@ ALIASES = {"fit_best": ("fit_graph", "fit_xla")}
 # The names in `benchmark_peers.worker.VARIANTS`.
 KNOWN = (
     *("fit", "fit_graph", "fit_xla", "loop", "torch", "torch_compile", "torch_bf16", "torch_bf16_compile"),
-    *("descent_bf16", "silent", "unsaved", "input", "keras_input"),
+    *("descent_bf16", "silent", "unsaved", "one_thread", "two_workers", "input", "keras_input"),
 )
 ONLY_INPUT = ("input", "keras_input")
 TRAINING = 3  # passes over the model in a step: forward, and twice as much backward (by weights and by inputs)
@@ -214,6 +215,9 @@ def main() -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     print(table(rows))
+    rates = {row["variant"]: row["samples_per_second"] for row in rows}
+    if {"one_thread", "two_workers"} <= set(rates):
+        print(f"\nscaling efficiency of two processes: {rates['two_workers'] / rates['one_thread'] / 2:.0%}")
     print(f"\nrows: {path}")
 
 

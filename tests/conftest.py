@@ -16,7 +16,11 @@ QUICK = ("debug=fast", "logger.tensorboard=null", "trainer.threads=2", "trainer.
 
 @pytest.fixture(scope="session", autouse=True)
 def engine() -> None:
-    """Two threads and deterministic kernels, before any test makes the first tensor."""
+    """Two threads, deterministic kernels and four devices of the CPU, before any test makes the first tensor."""
+    import tensorflow as tf
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
     environment.prepare(Trainer(threads=2))
 
 

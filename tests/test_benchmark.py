@@ -69,7 +69,7 @@ def test_variants_are_named_once_and_known(scripts):
     from benchmark import KNOWN, Benchmark
     from benchmark_peers.worker import VARIANTS
 
-    assert set(KNOWN) == set(VARIANTS) - {"facts", "descent"}
+    assert set(KNOWN) == set(VARIANTS) - {"facts", "descent", "follower"}
     assert parted(Benchmark, ["vs=fit,fit_best,fit_xla", "model=cnn"]) == (
         Benchmark(vs=("fit", "fit_graph", "fit_xla")),
         ["model=cnn"],

@@ -141,7 +141,7 @@ OPTIONS = {
     ],
     "averaging": ["ema", "lookahead", "none", "swa"],
     "trainer": ["default"],
-    "strategy": ["single"],
+    "strategy": ["mirrored", "multi_worker", "single"],
     "callback": ["batch_preview", "checkpoint", "early_stopping", "histograms", "noise_scale", "plateau", "spike"],
     "logger": ["profile", "tensorboard", "wandb"],
 }

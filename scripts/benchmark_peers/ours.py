@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +18,9 @@ import numpy as np
 from benchmark_peers.turns import Turns
 from descent import Experiment, trainer
 from descent.callback import Checkpoint
+from descent.cluster import free_ports
 from descent.folder import RunFolder
+from descent.strategy import MultiWorker
 from descent.trainer import Segment
 
 
@@ -36,6 +42,24 @@ def session(experiment: Experiment, turns: Turns, **changes: Any) -> None:
     changed = dataclasses.replace(experiment, trainer=dataclasses.replace(experiment.trainer, **changes))
     with tempfile.TemporaryDirectory() as folder, mock.patch("descent.session.running.train", paced(turns)):
         Session(changed, RunFolder(Path(folder) / "run"), []).run()
+
+
+def chief(experiment: Experiment, turns: Turns, **changes: Any) -> None:
+    """The same as the first of two processes that share each batch; the other one is started, and goes along."""
+    addresses = tuple(f"127.0.0.1:{port}" for port in free_ports(2))
+    jobs = {"cluster": {"worker": addresses}}
+    other = {**os.environ, "TF_CONFIG": json.dumps({**jobs, "task": {"type": "worker", "index": 1}})}
+    command = [sys.executable, "-m", "benchmark_peers.worker", "follower", *sys.argv[2:]]
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.Popen(command, env=other, **quiet)  # type: ignore[call-overload]  # it ends when this process does
+    strategy = MultiWorker(addresses=addresses)
+    session(dataclasses.replace(experiment, strategy=strategy), turns, **changes)
+
+
+def follower(experiment: Experiment, turns: Turns, **changes: Any) -> None:
+    """The second of the two processes: never held, as its loop waits for the first at every step."""
+    changed = dataclasses.replace(experiment.trainer, **changes)
+    dataclasses.replace(experiment, strategy=MultiWorker(), trainer=changed, logger={}).run()
 
 
 def silent(experiment: Experiment, turns: Turns) -> None:

@@ -32,6 +32,7 @@ from descent.data import Fitted
 from descent.experiment import Experiment, refuse_another
 from descent.folder import RunFolder
 from descent.signals import LEFT
+from descent.strategy import Single
 from descent.types import UserError
 
 if TYPE_CHECKING:
@@ -47,9 +48,8 @@ CONF = PROJECT / "conf" if (PROJECT / "conf").is_dir() else _HERE / "conf"
 # Keys of the root config that say how to run, not what.
 NOT_FIELDS = ("hydra", "resume", "resume_mismatch", "retry")
 # What may differ when a run is continued: it changes no result.
-FREE_ON_RESUME = ("resume", "resume_mismatch", "logger", "hydra")
+FREE_ON_RESUME = ("resume", "resume_mismatch", "logger", "hydra", "strategy")
 AUTO = "auto"  # resume=auto: start, continue, or report that the run is complete
-
 
 # What composing raises; Hydra says "Config group override must be" with a plain ValueError.
 COMPOSING = (HydraException, OmegaConfBaseException, ValueError)
@@ -147,13 +147,13 @@ def planned(config: DictConfig, overrides: list[str], folder: str | Path) -> Exp
         composed = to_experiment(config)
         saved = load_experiment(place.path)
         refuse_another(composed, saved, place)
-        return dataclasses.replace(saved, logger=composed.logger)
+        return dataclasses.replace(saved, logger=composed.logger, strategy=composed.strategy)
     if refused := saved_overrides(overrides):
-        raise UserError(f"{refused[0]}: a run is continued with its own config; only logger may differ")
+        raise UserError(f"{refused[0]}: a run is continued with its own config; only logger and strategy may differ")
     saved = load_experiment(config.resume)
-    if any(re.split(r"[./=]", word)[0] == "logger" for word in overrides):
-        return dataclasses.replace(saved, logger=to_experiment(config).logger)
-    return saved
+    given = {re.split(r"[./=]", word)[0] for word in overrides} & {"logger", "strategy"}
+    composed = to_experiment(config) if given else saved
+    return dataclasses.replace(saved, **{name: getattr(composed, name) for name in given})
 
 
 def _check_folder(config: DictConfig, words: list[str]) -> None:
@@ -249,7 +249,7 @@ def restore(folder: str | Path) -> tuple[Experiment, Built, RunFolder]:
     from descent.session import build
 
     place = RunFolder(folder)
-    experiment = load_experiment(place.path)
+    experiment = dataclasses.replace(load_experiment(place.path), strategy=Single())
     weights = checkpoint.load_weights(place.checkpoints / "best")
     built = build(experiment.resolved())
     built.state.best = weights
@@ -300,7 +300,7 @@ def run_main(main: Callable[[], Any]) -> None:
     try:
         main()
     except UserError as error:
-        fail(str(error))
+        fail(str(error), error.code)
     except COMPOSING as error:
         fail(reworded(error, sys.argv[1:]))
     except KeyboardInterrupt:
@@ -341,8 +341,10 @@ class Guard(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         try:
-            _check_folder(config, list(config.hydra.overrides.hydra))
             run = planned(config, list(config.hydra.overrides.task), config.hydra.run.dir)
+            if run.strategy.worker():
+                return  # the chief sees to the folder
+            _check_folder(config, list(config.hydra.overrides.hydra))
             if not RunFolder(config.hydra.run.dir).used:
                 initial.checked(run)
         except UserError as error:

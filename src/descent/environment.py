@@ -88,7 +88,7 @@ def silenced() -> Iterator[None]:
             os.close(kept)
 
 
-def describe(seed: int, trainer: Trainer, overrides: list[str]) -> dict[str, Any]:
+def describe(seed: int, trainer: Trainer, overrides: list[str], replicas: int) -> dict[str, Any]:
     """What `environment.json` holds."""
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -103,10 +103,11 @@ def describe(seed: int, trainer: Trainer, overrides: list[str]) -> dict[str, Any
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "device": device(),
+        "replicas": replicas,
     }
 
 
-def provenance(experiment: Any, jit: bool) -> dict[str, str]:
+def provenance(experiment: Any, jit: bool, replicas: int) -> dict[str, str]:
     """All that the bits of a result depend on, each in a word: equal words, equal bytes. Part of every checkpoint."""
     trainer: Trainer = experiment.trainer
     versions = {name: metadata.version(name) for name in ("descent", "tensorflow", "keras", "numpy")}
@@ -119,6 +120,7 @@ def provenance(experiment: Any, jit: bool) -> dict[str, str]:
         "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
         "device": device(),
+        "replicas": str(replicas),
         "processor": processor(),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from descent import initial, metric
+from descent import initial, metric, replicas
 from descent.augmentation import NoMixing, NoSampleAugmentation
 from descent.averaging import NoAveraging
 from descent.callback import Checkpoint
@@ -22,7 +23,7 @@ from descent.loss import CrossEntropy
 from descent.regularization import Regularization as NoRegularization
 from descent.schedule import Constant
 from descent.sharpness import NoSharpness
-from descent.strategy import Single
+from descent.strategy import Single, Strategy
 from descent.trainer import Trainer
 from descent.types import (
     KINDS,
@@ -43,7 +44,6 @@ from descent.types import (
     Sharpness,
     Source,
     Spec,
-    Strategy,
     UserError,
     Whole,
     part,
@@ -135,6 +135,7 @@ class Experiment:
         _check_class_weights(self, spec)
         _check_schedule(self)
         _check_monitors(self, spec)
+        _check_replicas(self)
 
     @cached_property
     def clock(self) -> Clock:
@@ -155,6 +156,15 @@ class Experiment:
             averaging=with_fractions(self.averaging, clock),
             callback={name: with_fractions(callback, clock) for name, callback in self.callback.items()},
         )
+
+    def check_batch(self, count: int) -> None:
+        """Whether so many replicas can share out each batch.
+
+        Raises:
+            UserError: they cannot.
+        """
+        mixes = not isinstance(self.augmentation.batch, NoMixing)
+        replicas.check(count, self.trainer.batch_size, self.trainer.accumulate, mixes=mixes)
 
     def rates(self) -> np.ndarray:
         """The learning rate of every step, float64 [steps]: the peak times the shape at the middle of the step."""
@@ -180,23 +190,33 @@ class Experiment:
             UserError: the data is not there, the folder holds another run, or it cannot be continued.
         """
         from descent.config import load_experiment, new_folder, restore
-        from descent.session import Session
-        from descent.signals import Interruption
 
         place = RunFolder(folder or new_folder(self.name))
+        if self.strategy.worker() and not place.complete:
+            with tempfile.TemporaryDirectory(prefix="descent-worker-") as private:
+                own = dataclasses.replace(self, logger={})  # only the chief writes what others read
+                return own._result(RunFolder(private), overrides or [], mismatch)
         if place.used:
             refuse_another(self, load_experiment(place.path), place)
         else:
             initial.checked(self)
-        if place.complete:
-            print(f"{place.path} is complete already")
-            model, summary = restore(place.path)[1].state.model, place.read_json("summary.json")
-        else:
-            with Interruption() as interruption:
-                session = Session(self, place, overrides or [], mismatch=mismatch, interruption=interruption)
-                model, summary = session.state.model, session.run()
-        record = {name: value for name, value in summary.items() if "/" in name}
-        return Result(record=record, model=model, summary=summary, folder=place.path)
+        if not place.complete:
+            return self._result(place, overrides or [], mismatch)
+        print(f"{place.path} is complete already")
+        return _read(restore(place.path)[1].state.model, place.read_json("summary.json"), place.path)
+
+    def _result(self, place: RunFolder, overrides: list[str], mismatch: Literal["refuse", "warn"]) -> Result:
+        from descent.session import Session
+        from descent.signals import Interruption
+
+        with Interruption() as interruption:
+            session = Session(self, place, overrides, mismatch=mismatch, interruption=interruption)
+            return _read(session.state.model, session.run(), place.path)
+
+
+def _read(model: keras.Model, summary: dict[str, Any], folder: Path) -> Result:
+    record = {name: value for name, value in summary.items() if "/" in name}
+    return Result(record=record, model=model, summary=summary, folder=folder)
 
 
 def refuse_another(run: Experiment, saved: Experiment, place: RunFolder) -> None:
@@ -267,6 +287,17 @@ def _check_schedule(run: Experiment) -> None:
         )
     try:
         run.rates()  # a user's own function may fail at any step
+    except UserError as error:
+        raise ValueError(str(error)) from error
+
+
+def _check_replicas(run: Experiment) -> None:
+    if type(run.strategy) is Single:
+        return
+    if run.trainer.jit is True:
+        raise ValueError("trainer.jit=true: XLA cannot compile a loop over several replicas; use trainer.jit=auto")
+    try:
+        run.check_batch(run.strategy.replicas() or 1)
     except UserError as error:
         raise ValueError(str(error)) from error
 

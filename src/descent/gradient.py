@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from etils import epy
 
-from descent import metric, seeds
+from descent import metric, replicas, seeds
 from descent.types import Batch, Loss, Pass, Regularization, Spec
 
 with epy.lazy_imports():
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Gradient:
-    """Gradients of `sum_i w_i loss_i / sum_i w_i + penalty` over the batch.
+    """Gradients of `sum_i w_i loss_i / sum_i w_i + penalty` over the batch, of which each replica has a slice.
 
     Attributes:
         accumulate: equal parts the batch is computed in, one after the other; sums are over samples, so only
@@ -35,11 +35,13 @@ class Gradient:
 
     def __call__(self, batch: Batch, step: tf.Tensor, scale: tf.Tensor) -> Pass:
         """The record of the batch and a gradient for each trainable variable, computed at a loss times `scale`."""
-        key, total = seeds.key(seeds.stream(self.seed, "dropout"), step), tf.reduce_sum(batch.weight)
+        key = replicas.own_key(seeds.key(seeds.stream(self.seed, "dropout"), step))
+        total = replicas.total(tf.reduce_sum(batch.weight))
         if self.accumulate == 1:
             record, gradients = self._part(batch, key, total, scale)
         else:
             record, gradients = self._sum(batch, key, total, scale)
+        record, gradients = replicas.total((record, gradients))
         return record, [tf.cast(g, tf.float32) / scale for g in gradients]
 
     def _sum(self, batch: Batch, key: tf.Tensor, total: tf.Tensor, scale: tf.Tensor) -> Pass:
@@ -48,13 +50,13 @@ class Gradient:
             lambda t: tf.reshape(t, [self.accumulate, t.shape[0] // self.accumulate, *t.shape[1:]]), batch
         )
 
-        def body(i: tf.Tensor, sums: Pass) -> tuple[tf.Tensor, Pass]:
+        def body(i: tf.Tensor, sums: Pass) -> Pass:
             part = tf.nest.map_structure(lambda t: tf.gather(t, i), parts)
             own = tf.stack([key[0] + tf.cast(i, tf.int64), key[1]])
-            return i + 1, tf.nest.map_structure(tf.add, sums, self._part(part, own, total, scale))
+            return tf.nest.map_structure(tf.add, sums, self._part(part, own, total, scale))
 
         zeros = {name: tf.zeros([]) for name in self.names}, [tf.zeros(v.shape) for v in self.model.trainable_variables]
-        return tf.while_loop(lambda i, _: i < self.accumulate, body, [tf.constant(0), zeros])[1]
+        return replicas.repeated(body, self.accumulate, zeros)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -68,7 +70,7 @@ class Gradient:
         return self.loss((targets - mean) / std, (outputs - mean) / std)
 
     def _part(self, batch: Batch, key: tf.Tensor, total: tf.Tensor, scale: tf.Tensor) -> Pass:
-        """One part's share of the record and of the gradients."""
+        """One part's share of the record and of the gradients, and of it what this replica adds to their sums."""
         from descent.model.layers import noise
         from descent.model.text_layers import mixture
 
@@ -82,7 +84,8 @@ class Gradient:
             with noise(key), mixture(batch.mixture):
                 outputs = tf.cast(self.model(batch.inputs, training=True), tf.float32)
             losses = self.losses(self.regularization.soften(batch.targets), outputs)
-            penalty = self.regularization.penalty(self.model.trainable_variables) / self.accumulate
+            shares = self.accumulate * replicas.number()
+            penalty = self.regularization.penalty(self.model.trainable_variables) / shares
             objective = share(losses) + penalty
             scaled = objective * scale
         zero = tf.UnconnectedGradients.ZERO

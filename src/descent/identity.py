@@ -14,6 +14,8 @@ import yaml
 
 # What a run is called, where it writes, what it shows: none of it changes a result.
 OUTSIDE = ("name", "tags", "logger", "resume")
+# Where a run computes changes its last bits (and dropout's masks), which a checkpoint's provenance tells.
+ONE_DEVICE = {"_target_": "descent.strategy.Single"}
 # Paths that say what a run is, and not only where its data lies on this machine.
 ALWAYS = ("init_from",)
 
@@ -58,6 +60,7 @@ def identity(experiment: Any) -> str:
     that does not use it.
     """
     chosen = {key: value for key, value in _differing(experiment).items() if key not in OUTSIDE}
+    chosen["strategy"] = ONE_DEVICE
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:12]
 
 

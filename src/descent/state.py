@@ -31,6 +31,7 @@ class State:
         rate_factor: multiplies the scheduled learning rate; what a plateau lowers.
         host: JSON: callbacks' memories, the best value and its step, the length of the log in bytes.
         best: the weights that were best so far, as evaluated: the model's variables in order. Empty: none yet.
+        replica: the number of the first replica of this process.
     """
 
     model: keras.Model
@@ -42,6 +43,10 @@ class State:
     skipped: tf.Variable
     host: dict[str, Any] = dataclasses.field(default_factory=dict)
     best: list[np.ndarray] = dataclasses.field(default_factory=list)
+    replica: int = 0
+
+    def __post_init__(self) -> None:
+        self._part_seeds()
 
     def groups(self) -> dict[str, list[tf.Variable]]:
         """The variables by kind. Keras' own seed-generator states are among the model's."""
@@ -83,6 +88,16 @@ class State:
             for variable, array in zip(group, arrays[kind], strict=True):
                 variable.assign(array)
         self.best, self.host = list(arrays["best"]), dict(host)
+        self._part_seeds()
+
+    def _part_seeds(self) -> None:
+        """Lets Keras' own layers that draw (ours have keys) draw otherwise on each replica, on the first as alone."""
+        for variable in self.model.variables:
+            copies = getattr(variable.value, "values", [])
+            if not variable.path.endswith("seed_generator_state"):
+                continue
+            for i, copy in enumerate(copies, self.replica):
+                copy.assign(copy + tf.constant([i, 0], copy.dtype))
 
     def evaluated(self) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """Trainable and other weights that are evaluated: the averaged ones where there is averaging."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epy
 
-from descent import seeds
+from descent import replicas, seeds
 from descent.gradient import Gradient
 from descent.state import State
 from descent.types import Batch, BatchAugmentation, Clipping, Regularization, Sharpness, Spec
@@ -39,6 +39,8 @@ class Step:
     Attributes:
         rates: the learning rate of every step of the run, float32 [steps].
         jit: compile the whole loop with XLA.
+        strategy: runs each step on every replica; by default there is one.
+        worker, workers: which of the processes that share the replicas this is, and how many they are.
         allowed: steps in a row that may be skipped for not being finite; one more ends the call.
         stop: set from another thread, it ends the call after the step under way; a loop compiled by XLA cannot see it.
     """
@@ -52,15 +54,20 @@ class Step:
     clipping: Clipping
     rates: np.ndarray
     jit: bool
+    strategy: tf.distribute.Strategy
+    worker: int = 0
+    workers: int = 1
     allowed: int = 0
 
     def __post_init__(self) -> None:
         self.stop = tf.Variable(False, trainable=False)
         self.rate_table = tf.constant(self.rates, tf.float32)
         self.run: Callable[..., Done] = tf.function(self._run, autograph=False, jit_compile=self.jit)
+        self.local = self.strategy.num_replicas_in_sync // self.workers  # replicas of this process
         self.forward: Callable[..., tf.Tensor] = tf.function(
             self._forward, autograph=False, jit_compile=self.jit, reduce_retracing=True
         )
+        self.join: Callable[..., tf.Tensor] = tf.function(self._join, autograph=False, reduce_retracing=True)
         self.losses: Callable[..., tf.Tensor] = tf.function(self._losses, autograph=False, reduce_retracing=True)
 
     def _run(self, chunk: Any, begin: tf.Tensor, end: tf.Tensor) -> Done:
@@ -72,14 +79,20 @@ class Step:
             return due if self.jit else due & ~self.stop.read_value()
 
         def body(i: tf.Tensor, rows: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-            # Not t[i]: XLA wants the bounds of a slice as constants, and would compile anew for each.
-            here = tf.nest.map_structure(lambda t: tf.gather(t, i), chunk)
-            record = self.update(to_batch(self.spec, here), here.plan)
-            return i + 1, rows.write(i, tf.stack([record[name] for name in self.names]))
+            def row() -> tf.Tensor:
+                here = replicas.taken(chunk, i, self.local)
+                record = self.update(to_batch(self.spec, here), here.plan)
+                return tf.stack([record[name] for name in self.names])
+
+            return i + 1, rows.write(i, self._on_each(row))
 
         rows = tf.TensorArray(tf.float32, size, element_shape=[len(self.names)])
         done, rows = tf.while_loop(going, body, [begin, rows])
         return Done(rows.stack(), done, self._sound())
+
+    def _on_each(self, compute: Callable[[], tf.Tensor]) -> tf.Tensor:
+        """What every replica computes, and is the same on each."""
+        return self.strategy.experimental_local_results(self.strategy.run(compute))[0]
 
     def _sound(self) -> tf.Tensor:
         return self.state.skipped.read_value() <= self.allowed
@@ -130,13 +143,26 @@ class Step:
         return tf.constant(True)
 
     def _forward(self, weights: Any, inputs: tf.Tensor) -> tf.Tensor:
-        """Outputs [K, b, n] for raw inputs [K, b, ...], with the weights given rather than the model's own."""
+        """Outputs [K, b, n] for raw inputs [K, b / workers, ...], with given weights rather than the model's own."""
 
         def one(batch: tf.Tensor) -> tf.Tensor:
-            return self.state.model.stateless_call(*weights, scaled(self.spec, batch), training=False)[0]
+            def outputs() -> tf.Tensor:
+                inputs = scaled(self.spec, replicas.own_rows(batch, self.local))
+                return replicas.gathered(self.state.model.stateless_call(*weights, inputs, training=False)[0])
 
-        shape = [inputs.shape[1], self.spec.outputs]
+            return self._on_each(outputs)
+
+        shape = [inputs.shape[1] * self.workers, self.spec.outputs]
         return tf.map_fn(one, inputs, fn_output_signature=tf.TensorSpec(shape, tf.float32))
+
+    def _join(self, targets: tf.Tensor) -> tf.Tensor:
+        """Targets [K, b] of all workers, each of which has [K, b / workers]."""
+
+        def joined() -> tf.Tensor:
+            own = replicas.own_rows(tf.transpose(tf.cast(targets, tf.float64)), self.local)
+            return replicas.gathered(own)
+
+        return targets if self.workers == 1 else tf.cast(tf.transpose(self._on_each(joined)), targets.dtype)
 
     def _losses(self, labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
         """The plain loss [m] of each sample, for its label (or real target) and its outputs [m, n]."""

@@ -241,7 +241,7 @@ class Evaluator:
             if self.step.stop.numpy():
                 raise Stopped
             outputs.append(self.step.forward(weights, chunk.inputs).numpy())
-            targets.append(chunk.targets.numpy())
+            targets.append(self.step.join(chunk.targets).numpy())
         joined = np.concatenate(outputs).reshape(-1, self.pipeline.spec.outputs)
         return np.concatenate(targets).reshape(-1)[:size], joined[:size]
 
@@ -254,9 +254,11 @@ class Evaluator:
         """The split's chunks; a small split is gathered once and kept, so that evaluating often costs little."""
         if split not in self.cached:
             values, batches = math.prod(self.pipeline.spec.shape), math.ceil(size / self.batch_size)
-            batch_size = math.ceil(size / batches)  # as equal as can be: less padding
+            step, replicas = self.step, self.step.strategy.num_replicas_in_sync
+            batch_size = math.ceil(size / batches / replicas) * replicas  # as equal as can be: less padding
             fits = max(1, CHUNK_VALUES // (batch_size * values))
-            chunks = self.pipeline.evaluation(split, batch_size, chunk=min(batches, fits, 8))
+            batches = min(batches, fits, 8)
+            chunks = self.pipeline.evaluation(split, batch_size, batches, step.worker, step.workers)
             small = size * values <= KEPT_VALUES
             self.cached[split] = list(chunks) if small else chunks
         return self.cached[split]

@@ -40,7 +40,9 @@ KINDS: tuple[Kind, ...] = ("image", "text", "tabular")
 
 
 class UserError(Exception):
-    """Something the user can mend; shown as one line, exit code 2."""
+    """Something the user can mend; shown as one line, with this exit code."""
+
+    code = 2
 
 
 # --- what a field of a part may hold -------------------------------------------------------------------------
@@ -390,10 +392,3 @@ class Logger(Protocol):
     """Opens a sink for the run in a folder; `resume` continues the curve that is there after `step`."""
 
     def open(self, folder: str, *, step: int) -> Sink: ...
-
-
-@runtime_checkable
-class Strategy(Protocol):
-    """Where the replicas are."""
-
-    def build(self) -> tf.distribute.Strategy: ...

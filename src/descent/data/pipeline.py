@@ -61,6 +61,7 @@ class Pipeline:
         samples: how many sample positions the whole run uses; later ones have weight 0.
         steps: length of the run in steps.
         chunk: K, the steps in a chunk.
+        own: the rows of each batch that are made here, for the replicas of this process, in order; None: all.
     """
 
     source: OpenSource
@@ -72,6 +73,18 @@ class Pipeline:
     steps: int
     chunk: int
     seed: int
+    own: tuple[int, ...] | None = None
+
+    @property
+    def whole(self) -> Pipeline:
+        """The same with all rows."""
+        return dataclasses.replace(self, own=None)
+
+    def _own(self, draws: Any, axis: int = 0) -> Any:
+        """Of tensors with all rows of a batch along an axis, those that are made here."""
+        if self.own is None:
+            return draws
+        return tf.nest.map_structure(lambda t: tf.gather(t, tf.constant(self.own), axis=axis), draws)
 
     def starts(self, start: int, stops: Sequence[int] = ()) -> list[int]:
         """The steps at which chunks begin, from step `start` on: every K steps, and anew at each of the `stops`."""
@@ -88,16 +101,18 @@ class Pipeline:
         """The chunk that begins at step `first` (int64 scalar)."""
         steps = first + tf.range(self.chunk, dtype=tf.int64)
         positions = first * self.batch_size + tf.range(self.chunk * self.batch_size, dtype=tf.int64)
-        inputs, targets = self._gathered(steps, self._ordered(positions))
         weight = tf.cast(positions < self.samples, tf.float32)
-        lead = [self.chunk, self.batch_size]
+        given = tf.reshape(self._ordered(positions), [self.chunk, self.batch_size])
+        lead = [self.chunk, len(self.own or range(self.batch_size))]
+        inputs, targets = self._gathered(steps, tf.reshape(self._own(given, 1), [-1]))
         inputs = tf.reshape(inputs, [*lead, *self.spec.shape])
         inputs, plan = tf.map_fn(
             lambda pair: self._augment(*pair),
             (steps, inputs),
             fn_output_signature=_signature(self._augment, steps.dtype, [], inputs.dtype, inputs.shape[1:]),
         )
-        return Chunk(inputs, tf.reshape(targets, lead), tf.reshape(weight, lead), plan)
+        weight = self._own(tf.reshape(weight, [self.chunk, self.batch_size]), 1)
+        return Chunk(inputs, tf.reshape(targets, lead), weight, plan)
 
     def _gathered(self, steps: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Raw elements and targets; where windows are cut out of each image, the source does it if it can."""
@@ -117,9 +132,9 @@ class Pipeline:
         return self.sample if isinstance(self.sample, Cutting) and self.sample.cuts else None
 
     def _draw(self, step: tf.Tensor) -> Plan:
-        """What the augmentation draws for the samples of a step."""
+        """What the augmentation draws for the samples of a step that are made here: as for the whole batch."""
         key = seeds.key(seeds.stream(self.seed, "augment"), step)
-        return self.sample.draw(key, [self.batch_size, *self.spec.shape])
+        return self._own(self.sample.draw(key, [self.batch_size, *self.spec.shape]))
 
     def _ordered(self, positions: tf.Tensor) -> tf.Tensor:
         return shuffled(positions, self.spec.sizes["train"], seeds.stream(self.seed, "order"))
@@ -135,18 +150,26 @@ class Pipeline:
         draws = self._draw(step)
         if self._cutting and isinstance(self.source, CuttingSource):
             draws = self._cutting.rest(draws)  # `_gathered` has cut the windows
-        inputs = tf.ensure_shape(self.sample.apply(draws, inputs), shape)
+        inputs = tf.ensure_shape(self.sample.apply(draws, inputs), inputs.shape)
         progress = tf.cast(step, tf.float32) / self.steps
-        return inputs, self.mixing.draw(seeds.key(seeds.stream(self.seed, "mix"), step), shape, progress)
+        mix = self.mixing.draw(seeds.key(seeds.stream(self.seed, "mix"), step), shape, progress)
+        return inputs, self._own(mix)
 
-    def evaluation(self, split: Split, batch_size: int, chunk: int) -> tf.data.Dataset:
-        """A split in order, as chunks of `chunk` batches, padded to full batches with weight 0."""
-        size = self.spec.sizes[split]
+    def evaluation(
+        self, split: Split, batch_size: int, chunk: int, worker: int = 0, workers: int = 1
+    ) -> tf.data.Dataset:
+        """A split in order, as chunks of `chunk` batches, padded to full batches with weight 0.
+
+        Of each batch a worker makes its part, the workers' parts being equal and in order.
+        """
+        size, part = self.spec.sizes[split], batch_size // workers
 
         def chunk_at(first: tf.Tensor) -> Chunk:
-            positions = first * batch_size + tf.range(chunk * batch_size, dtype=tf.int64)
+            rows = first * batch_size + tf.range(chunk * batch_size, dtype=tf.int64)
+            own = tf.reshape(rows, [chunk, workers, part])[:, worker]
+            positions = tf.reshape(own, [-1])
             inputs, targets = self.source.gather(split, tf.minimum(positions, size - 1))
-            lead = [chunk, batch_size]
+            lead = [chunk, part]
             weight = tf.reshape(tf.cast(positions < size, tf.float32), lead)
             return Chunk(tf.reshape(inputs, [*lead, *self.spec.shape]), tf.reshape(targets, lead), weight, {})
 

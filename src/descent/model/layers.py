@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from descent import seeds
+from descent import replicas, seeds
 
 _noise: ContextVar[tf.Tensor | None] = ContextVar("noise", default=None)
 
@@ -92,27 +92,86 @@ class StochasticDepth(Dropout):
 class BatchNormalization(keras.layers.BatchNormalization):
     """Keras' batch norm, weights and all, with images in training going through TensorFlow's fused kernel.
 
-    The kernel's running variance is unbiased (n / (n - 1)); Keras keeps the biased one, and so do we.
+    The kernel's running variance is unbiased (n / (n - 1)); Keras keeps the biased one, and so do we. Between replicas
+    the statistics are those of all their slices together.
     """
 
     def call(self, inputs: tf.Tensor, training: bool = False, mask: tf.Tensor | None = None) -> tf.Tensor:
         plain = inputs.shape.rank != 4 or self.axis not in (-1, 3) or not (self.scale and self.center)
         if plain or not training or not self.trainable:
             return super().call(inputs, training=training, mask=mask)
-        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=inputs,
-            scale=tf.cast(self.gamma.value, tf.float32),
-            offset=tf.cast(self.beta.value, tf.float32),
-            mean=tf.zeros([0]),
-            variance=tf.zeros([0]),
-            epsilon=self.epsilon,
-            is_training=True,
-        )
-        count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), tf.float32)
-        biased = variance * (count - 1) / count
+        gamma, beta = (tf.cast(v.value, tf.float32) for v in (self.gamma, self.beta))
+        if replicas.number() == 1:
+            outputs, mean, biased = fused(inputs, gamma, beta, self.epsilon)
+        else:
+            outputs, mean, biased = synchronized(inputs, gamma, beta, self.moving_mean.value, self.epsilon)
         for running, now in ((self.moving_mean, mean), (self.moving_variance, biased)):
             running.assign(self.momentum * running.value + (1 - self.momentum) * now)
         return outputs
+
+    def _moments(self, inputs: tf.Tensor, mask: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
+        if replicas.number() == 1 or mask is not None:
+            return super()._moments(inputs, mask)
+        return moments(inputs, list(self._reduction_axes), tf.stop_gradient(self.moving_mean.value))
+
+
+def fused(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Normalised images [b h w c], and the mean and biased variance of each channel, in one kernel."""
+    none = tf.zeros([0])
+    outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=x, scale=gamma, offset=beta, mean=none, variance=none, epsilon=epsilon, is_training=True
+    )
+    count = tf.cast(tf.reduce_prod(tf.shape(x)[:3]), tf.float32)
+    return outputs, mean, variance * (count - 1) / count
+
+
+def synchronized(
+    x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, near: tf.Tensor, epsilon: float
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """`fused`, with the statistics of all replicas: one message forward, of each one's own, and one backward.
+
+    With r = (variance + epsilon)^-1/2, n samples and pixels in all, and sums over all of them (Ioffe & Szegedy 2015,
+    section 3): `dx = gamma r (dy - sum dy / n - xhat sum (dy xhat) / n)`. For `near` see `moments`.
+    """
+    kernel, gradient, none = tf.raw_ops.FusedBatchNormV3, tf.raw_ops.FusedBatchNormGradV3, tf.zeros([0])
+    count = tf.cast(replicas.number() * tf.reduce_prod(tf.shape(x)[:3]), tf.float32)
+
+    @tf.custom_gradient
+    def normalize(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> Any:
+        _, own, spread = fused(x, gamma, beta, epsilon)
+        apart = own - near
+        sums = replicas.total([apart, spread + apart * apart])
+        shift, square = (value / replicas.number() for value in sums)
+        mean, variance = near + shift, tf.maximum(square - shift * shift, 0.0)
+        given = {"x": x, "scale": gamma, "epsilon": epsilon, "is_training": False}
+        outputs = kernel(**given, offset=beta, mean=mean, variance=variance)[0]
+
+        def backward(dy: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            spaces = {"reserve_space_1": mean, "reserve_space_2": variance, "reserve_space_3": none}
+            dx, dgamma, dbeta, *_ = gradient(y_backprop=dy, **given, **spaces)
+            slope, level = replicas.total([dgamma, dbeta])
+            root = tf.math.rsqrt(variance + epsilon)
+            slope, level = gamma * root * root * slope / count, gamma * root * level / count
+            # In float32 whatever x is: where the mean is large, its product and that of x all but cancel.
+            dx = tf.cast(dx, tf.float32) - (tf.cast(x, tf.float32) * slope + (level - slope * mean))
+            return tf.cast(dx, x.dtype), dgamma, dbeta
+
+        return (outputs, mean, variance), backward
+
+    return normalize(x, gamma, beta)
+
+
+def moments(inputs: tf.Tensor, axes: list[int], near: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mean and biased variance over axes and replicas, [c] for the axis that is left, in one message.
+
+    By sums of `x - near` and of its square: where `near`, the same on all replicas, is not far from the mean, no digits
+    are lost in their difference.
+    """
+    apart = inputs - tf.cast(near, inputs.dtype)
+    count = tf.cast(replicas.number() * tf.size(inputs) // tf.size(near), tf.float32)
+    first, second = replicas.total([tf.reduce_sum(x, axes) for x in (apart, apart * apart)])
+    shift = first / count
+    return near + shift, tf.maximum(second / count - shift * shift, 0.0)
 
 
 @keras.saving.register_keras_serializable("descent")

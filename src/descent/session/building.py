@@ -14,18 +14,20 @@ from typing import TYPE_CHECKING, Any
 from etils import epy
 from rich.console import Console
 
-from descent import environment, metric, precision, seeds
+from descent import environment, metric, precision, replicas, seeds
 from descent.callback import Checkpoint
 from descent.data import Fitted
 from descent.data.pipeline import Pipeline
 from descent.folder import RunFolder
 from descent.gradient import Gradient
 from descent.session.inspecting import Inspector
+from descent.session.peers import peers, watched
 from descent.state import State
 from descent.step import Step
 from descent.trainer import Evaluator, Segment
 
 with epy.lazy_imports():
+    import keras
     import tensorflow as tf
 
 if TYPE_CHECKING:
@@ -52,10 +54,13 @@ class Built:
 def build(experiment: Experiment) -> Built:
     """Opens the data and makes the variables, the compiled step and the pipeline of a resolved experiment."""
     environment.prepare(experiment.trainer)
+    strategy = experiment.strategy.build()  # first: it says which devices there are
+    count = strategy.num_replicas_in_sync
+    experiment.check_batch(count)
     source, spec, trainer = experiment.data.open(), experiment.data.spec, experiment.trainer
-    with experiment.strategy.build().scope(), seeds.initialization(experiment.seed):
-        state = _state(experiment)
-    step, flops = _step(experiment, state), metric.flops(state.model)
+    with scope(strategy), seeds.initialization(experiment.seed):
+        state = _state(experiment, first=experiment.strategy.worker() * count // experiment.strategy.workers())
+    step, flops = _step(experiment, state, strategy), metric.flops(state.model)
     pipeline = Pipeline(
         source=source,
         spec=spec,
@@ -66,25 +71,56 @@ def build(experiment: Experiment) -> Built:
         steps=experiment.clock.steps,
         chunk=trainer.chunk(experiment.clock, math.prod(spec.shape), flops),
         seed=experiment.seed,
+        own=_rows(experiment, strategy),
     )
     evaluator = Evaluator(step=step, pipeline=pipeline, batch_size=max(EVALUATION_BATCH, trainer.batch_size))
     return Built(flops=flops, state=state, step=step, pipeline=pipeline, evaluator=evaluator)
 
 
-def _state(experiment: Experiment) -> State:
+def _rows(experiment: Experiment, strategy: tf.distribute.Strategy) -> tuple[int, ...] | None:
+    """The rows of each batch that the replicas of this process compute; None: all, in order."""
+    count, trainer, where = strategy.num_replicas_in_sync, experiment.trainer, experiment.strategy
+    if count == 1:
+        return None
+    local = count // where.workers()
+    own = range(where.worker() * local, (where.worker() + 1) * local)
+    return tuple(int(i) for r in own for i in replicas.rows(trainer.batch_size, trainer.accumulate, count, r))
+
+
+@contextlib.contextmanager
+def scope(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Where variables are made: each replica has its own copy, and assigns to it by itself."""
+    if strategy is tf.distribute.get_strategy():  # the default
+        yield
+        return
+    with strategy.scope(), tf.variable_creator_scope(replicas.creator):
+        yield
+
+
+def _state(experiment: Experiment, first: int) -> State:
     model = experiment.model.build(experiment.data.spec, experiment.regularization)
+    optimizer = experiment.optimizer.build(model.trainable_variables, experiment.clock.steps)
+    if tf.distribute.has_strategy():  # another than the default
+        for layer in model._flatten_layers():
+            if isinstance(layer, keras.layers.BatchNormalization):
+                # Keras' own, in a `keras_application`; ours always are.
+                layer.synchronized = tf.distribute.get_strategy().num_replicas_in_sync > 1
+        from descent.optimizer.replicated import replicated
+
+        optimizer = replicated(optimizer)
     return State(
         model=model,
-        optimizer=experiment.optimizer.build(model.trainable_variables, experiment.clock.steps),
+        optimizer=optimizer,
         averager=experiment.averaging.build(model, experiment.clock.steps),
         scaling=precision.scaling(experiment.trainer.precision),
         step=tf.Variable(0, dtype=tf.int64, trainable=False),
         rate_factor=tf.Variable(1.0, trainable=False),
         skipped=tf.Variable(0, dtype=tf.int64, trainable=False),
+        replica=first,
     )
 
 
-def _step(experiment: Experiment, state: State) -> Step:
+def _step(experiment: Experiment, state: State, strategy: tf.distribute.Strategy) -> Step:
     gradient = Gradient(
         model=state.model,
         spec=experiment.data.spec,
@@ -102,7 +138,10 @@ def _step(experiment: Experiment, state: State) -> Step:
         regularization=experiment.regularization,
         clipping=experiment.clipping,
         rates=experiment.rates(),
-        jit=experiment.trainer.jits(state.model),
+        jit=strategy is tf.distribute.get_strategy() and experiment.trainer.jits(state.model),
+        strategy=strategy,
+        worker=experiment.strategy.worker(),
+        workers=experiment.strategy.workers(),
         allowed=experiment.trainer.allowed,
     )
 
@@ -161,11 +200,20 @@ class Run:
             experiment.data.fit()
         self.given, self.experiment = experiment, experiment.resolved()
         self.folder, self.overrides = folder, overrides
-        built = build(self.experiment)
+        where = experiment.strategy
+        with watched(where.worker(), folder.path) if where.workers() > 1 else contextlib.nullcontext():
+            built = build(self.experiment)
         self.flops, self.state, self.step = built.flops, built.state, built.step
         self.pipeline, self.evaluator = built.pipeline, built.evaluator
         self.pace = Pace(experiment.trainer.batch_size, self.began)
-        self.console = Console(soft_wrap=True)
+        step = built.step
+        self.peers = peers(step.strategy, step.worker, step.workers, folder.path)
+        self.console = Console(soft_wrap=True, quiet=not self.peers.chief)
+
+    @property
+    def replicas(self) -> int:
+        """Devices that compute together."""
+        return self.step.strategy.num_replicas_in_sync
 
     @property
     def keeper(self) -> Checkpoint | None:

@@ -65,7 +65,9 @@ def _tell_end(run: Run, summary: dict[str, Any]) -> None:
 
 
 def _derived(run: Run, write: Callable[[], object]) -> None:
-    """Writes what can be made again from the rest; that it fails ends no run."""
+    """Writes what can be made again from the rest, on the chief; that it fails ends no run."""
+    if not run.peers.chief:
+        return
     try:
         write()
     except OSError as error:

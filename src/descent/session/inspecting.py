@@ -82,7 +82,7 @@ class Inspector:
 
     def _compute(self, step: tf.Tensor) -> list[tf.Tensor]:
         """The gradients of a step's batch at the weights as they are; batch statistics are put back."""
-        raw = tf.nest.map_structure(lambda t: t[0], dataclasses.replace(self.pipeline, chunk=1).chunk_at(step))
+        raw = tf.nest.map_structure(lambda t: t[0], dataclasses.replace(self.pipeline.whole, chunk=1).chunk_at(step))
         batch = self.pipeline.mixing.apply(raw.plan, to_batch(self.pipeline.spec, raw))
         others = [v.value for v in self.state.model.non_trainable_variables]
         before = [tf.identity(v) for v in others]

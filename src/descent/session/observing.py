@@ -121,7 +121,8 @@ class Observer:
         # For people; the log is what counts, and its failure is told.
         with contextlib.suppress(OSError), self.run.folder.timing.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        return evaluator.metrics("validation", targets, outputs) | self._probe()
+        # The chief's, so that all decide alike.
+        return self.run.peers.shared(lambda: evaluator.metrics("validation", targets, outputs) | self._probe())
 
     def _probe(self) -> Record:
         """What the probes among the callbacks find."""

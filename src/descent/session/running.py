@@ -13,7 +13,7 @@ from descent.folder import RunFolder
 from descent.session.building import Run
 from descent.session.finishing import finish
 from descent.session.observing import Observer
-from descent.session.saving import Saver
+from descent.session.saving import Saver, Silent
 from descent.session.starting import Mismatch, check, start
 from descent.signals import Interruption
 from descent.trainer import CallFailed, Segment, Stopped, boundaries, train
@@ -48,22 +48,26 @@ class Session(Run):
 
     def run(self) -> dict[str, Any]:
         """Trains to the end; returns the summary, and leaves the best weights in the model."""
-        with self.interruption, self.folder.held():
+        with self.peers.watched(), self.interruption, self.folder.held():
             first, checked = start(self, self.mismatch), check(self)
             with closing(Observer(self, first)) as self.observer:
-                with self.observer, Saver(self, self.observer.log) as self.saver:
+                saver = Saver if self.peers.chief else Silent
+                with self.observer, saver(self, self.observer.log) as self.saver:
                     status, reason = self._guarded(first)
                 self.interruption.ask = None  # from here on everything is on disk
-                if self.interruption.received and status == "completed":
+                if status != "failed" and self._asked() and status == "completed":
                     status = "interrupted"
                 summary = finish(self, status, checked, reason)
                 self.observer.conclude(summary)
+                if summary["status"] != "failed":
+                    self._asked()  # the others wait here for the chief, which has more to do
             return summary
 
     def _guarded(self, first: int) -> tuple[str, str]:
         """Trains, and saves where the state is whole; returns the status and what went wrong, if anything did."""
         try:
-            status, whole, reason = self._train(first), True, ""
+            with self.peers.watched(self.saver.wait):
+                status, whole, reason = self._train(first), True, ""
         except CallFailed as error:
             status, whole, reason = "failed", False, self._failure(error.__cause__ or error)
         except (tf.errors.OpError, OSError, MemoryError) as error:  # of the data: the state is that of a boundary
@@ -99,7 +103,7 @@ class Session(Run):
                 start = self.now
         except Stopped:
             return "interrupted"
-        if self.interruption.received and self.now < self.experiment.clock.steps and status == "completed":
+        if self.now < self.experiment.clock.steps and status == "completed" and self._asked():
             return status if self.state.host.get("stopped") else "interrupted"
         return status
 
@@ -127,7 +131,12 @@ class Session(Run):
         return "completed"
 
     def _stop(self) -> None:
-        self.step.stop.assign(True)
+        if self.peers.alone:
+            self.step.stop.assign(True)
+
+    def _asked(self) -> bool:
+        """Whether a signal asked this process, or another of the run, to stop."""
+        return self.peers.agreed(bool(self.interruption.received))
 
     def _boundary(self, step: int, stop: str) -> str:
         """What follows the observation of a segment; returns the status where the run is to end."""
@@ -137,7 +146,7 @@ class Session(Run):
         if self.state.host["stopped"]:
             self.say(f"stopped at step {step}: {self.state.host['stopped']}")
             return "completed"
-        return "interrupted" if self.interruption.received and step < total else ""
+        return "interrupted" if step < total and self._asked() else ""
 
     # --- steps that are not finite ---
 
@@ -172,7 +181,7 @@ class Session(Run):
     def _roll_back(self, text: str, step: int, about: dict[str, Any]) -> str:
         """Goes back to the last checkpoint that was due, whatever else was saved since, with a lower rate."""
         self.saver.wait()
-        saved, _ = checkpoint.newest(self.folder.checkpoints, periodic=True)
+        saved = self.peers.shared(lambda: checkpoint.newest(self.folder.checkpoints, periodic=True)[0])
         if saved is None:
             raise UserError("trainer.nonfinite=rollback: no valid checkpoint to go back to")
         for later in self.folder.checkpoints.glob("step-*"):

@@ -32,7 +32,7 @@ class Saver:
         self.due = set(boundaries(clock.in_steps(keeper.every), clock.steps)) if keeper else set()
         self.every_seconds = 60 * keeper.every_minutes if keeper and keeper.every_minutes else float("inf")
         self.keep = keeper.keep if keeper else 1
-        self.provenance = environment.provenance(run.given, run.step.jit)
+        self.provenance = environment.provenance(run.given, run.step.jit, run.replicas)
         self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="saver")
         self.writing: Future[None] | None = None
 
@@ -109,3 +109,13 @@ class Saver:
         if self.writing:
             self.writing.result()
         return not self.failed
+
+
+class Silent(Saver):
+    """Saves nothing: another process of the run does."""
+
+    def at(self, step: int) -> None:
+        """Nothing to do."""
+
+    def save(self, *, periodic: bool = False) -> None:
+        """Nothing to do."""

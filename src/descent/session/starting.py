@@ -24,15 +24,16 @@ def start(run: Run, mismatch: Mismatch) -> int:
     folder = run.folder
     folder.clean()
     checkpoint.clean(folder.checkpoints)
-    if saved := _newest(run):
-        _compare(run, saved, mismatch)
+    if saved := run.peers.shared(lambda: _newest(run)):
+        if run.peers.chief:
+            _compare(run, saved, mismatch)
         run.state.restore(saved.arrays, saved.host)
     elif (source := run.experiment.init_from) is not None:
-        for line in initial.put(run.state, initial.read(source), source):
+        for line in initial.put(run.state, run.peers.shared(lambda: initial.read(source)), source):
             run.say(line)
     step = saved.step if saved else 0
     folder.cut_log(run.state.host.get("log_size", 0), step)
-    about = environment.describe(run.experiment.seed, run.experiment.trainer, run.overrides)
+    about = environment.describe(run.experiment.seed, run.experiment.trainer, run.overrides, run.replicas)
     if not folder.used:
         folder.write_json("environment.json", about)
         if isinstance(run.given.data, Fitted):
@@ -62,7 +63,7 @@ def _newest(run: Run) -> checkpoint.Saved | None:
 
 def _compare(run: Run, saved: checkpoint.Saved, mismatch: Mismatch) -> None:
     """Refuses, or tells, that what bits depend on is not what it was."""
-    then, now = saved.about.get("provenance", {}), environment.provenance(run.given, run.step.jit)
+    then, now = saved.about.get("provenance", {}), environment.provenance(run.given, run.step.jit, run.replicas)
     changed = [f"{name} was {then[name]}, is {now[name]}" for name in now if then.get(name, now[name]) != now[name]]
     if not changed:
         return
@@ -97,10 +98,11 @@ def _facts(run: Run, start: int) -> dict[str, str]:
     spec, model, trainer, pipeline = run.pipeline.spec, run.state.model, run.experiment.trainer, run.pipeline
     sizes = " / ".join(f"{spec.sizes[split]:,}" for split in metric.PREFIX)
     xla = "XLA" if run.step.jit else "graph"
+    several = f", {run.replicas} replicas in {run.step.workers} process(es)" if run.replicas > 1 else ""
     facts = {
         "data": f"{type(run.experiment.data).__name__} {spec.shape}, {sizes} train / validation / test",
         "model": f"{model.name}, {model.count_params():,} parameters, {run.flops / 1e6:,.3g} MFLOP a sample",
-        "device": f"{environment.device()}, {trainer.cores()} threads, {trainer.precision}, {xla}",
+        "device": f"{environment.device()}, {trainer.cores()} threads, {trainer.precision}, {xla}{several}",
         "steps": f"{pipeline.steps:,} of {trainer.batch_size} samples "
         f"({pipeline.steps / run.experiment.clock.steps_per_epoch:.3g} epochs), {pipeline.chunk} a call",
         "folder": run.folder.near,

@@ -1,0 +1,113 @@
+"""Several processes train as one, and none outlives another that is lost. Each test starts processes: they are slow."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from descent import cluster, compose
+from descent.identity import identity
+from test_replicas import EVERYTHING, apart, state
+
+ROOT = Path(__file__).resolve().parents[1]
+RUN = ("debug=fast", "logger.tensorboard=null", "trainer.threads=1", *EVERYTHING)
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+
+
+def launched(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "scripts/launch.py"), "workers=2", *words, f"hydra.run.dir={folder}"]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder.parent, timeout=240)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(tmp_path):
+    alone = [sys.executable, str(ROOT / "train.py"), *RUN, "trainer.jit=false", f"hydra.run.dir={tmp_path / 'alone'}"]
+    subprocess.run(alone, check=True, capture_output=True, cwd=tmp_path)
+    for name in ("a", "b"):
+        done = launched(tmp_path / name, *RUN)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("best weights of step") == 1  # the chief alone speaks
+    assert apart(state(tmp_path / "alone"), state(tmp_path / "a")) <= 1e-5
+    assert (tmp_path / "a/metrics.jsonl").read_bytes() == (tmp_path / "b/metrics.jsonl").read_bytes()
+    assert apart(state(tmp_path / "a"), state(tmp_path / "b")) == 0
+    one, two = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("alone", "a"))
+    for name in ("test/loss", "test/accuracy", "val/loss", "val/accuracy"):
+        assert two[name] == pytest.approx(one[name], abs=1e-5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "alone", "b"]
+
+
+@pytest.mark.slow
+def test_a_lost_worker_is_noticed_and_the_run_goes_on_to_the_same_end(scripts, tmp_path, capsys):
+    """Once killed, once stopped, once cut off where that can be; the full number is for the command."""
+    campaign = importlib.import_module("worker_campaign")
+    with campaign.Network() as network:
+        kinds = network.kinds
+    campaign.WorkerCampaign(kills=len(kinds), out=str(tmp_path / "runs"))()
+    told = ", ".join(f"1 {kind}" for kind in sorted(kinds))
+    assert f"{len(kinds)} losses ({told}) in 1 runs" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_stops_all_and_slurms_script_goes_on(tmp_path):
+    """With stand-ins for srun, which starts the tasks of a step with Slurm's variables, and for scontrol."""
+    folder, place = tmp_path / "run", tmp_path / "bin"
+    place.mkdir()
+    stand_in(
+        place / "srun",
+        "while [[ $1 == --* ]]; do shift; done",
+        "export SLURM_STEP_NODELIST=127.0.0.1 SLURM_STEP_TASKS_PER_NODE=2",
+        'SLURM_PROCID=0 "$@" & chief=$!',
+        'SLURM_PROCID=1 "$@" & other=$!',
+        f"echo $other > {place}/pid; wait $other; wait $chief",
+    )
+    stand_in(place / "scontrol", f'echo "$@" > {place}/asked')
+    environment = {
+        **os.environ, "PATH": f"{place}:{os.environ['PATH']}", "PYTHON": sys.executable, "SLURM_SUBMIT_DIR": str(ROOT),
+        "SLURM_JOB_ID": "77",
+    }  # fmt: skip
+    words = [word for word in RUN if word != "trainer.steps=100"]
+    more = ["trainer.steps=1500", "strategy.port=23517", "trainer.steps_per_call=10"]
+    command = ["bash", str(ROOT / "scripts/slurm.sh"), str(folder), *words, *more]
+    job = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    until = time.monotonic() + 120
+    while not list(folder.glob("checkpoints/step-*")):
+        assert job.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    os.kill(int((place / "pid").read_text()), signal.SIGTERM)
+    assert job.wait(60) == 130
+    assert json.loads((folder / "summary.json").read_text())["status"] == "interrupted"
+    assert (place / "asked").read_text().split() == ["requeue", "77"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert "resumed" in done.stdout
+
+
+def stand_in(path: Path, *lines: str) -> None:
+    path.write_text("\n".join(["#!/usr/bin/env bash", *lines]) + "\n")
+    path.chmod(0o755)
+
+
+def test_the_launcher_says_why_a_run_ended(scripts):
+    launch = importlib.import_module("launch")
+    assert launch.verdict([0, 0]) == launch.verdict([0, 5]) == 0
+    assert launch.verdict([2, 5]) == launch.verdict([5, 2]) == 2
+    assert launch.verdict([130, 130]) == 130
+    assert launch.verdict([-9, 5]) == launch.verdict([5, -6]) == launch.Lost.code
+    assert len(set(cluster.free_ports(3))) == 3
+
+
+def test_where_a_run_computes_is_not_what_it_is():
+    assert identity(compose("strategy=mirrored", "strategy.devices=2")) == identity(compose())
