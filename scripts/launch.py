@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from types import FrameType
 
 from descent.cluster import Lost, free_ports
@@ -45,15 +45,15 @@ class Launch:
     patience: Positive = 30.0
 
 
-def start(workers: int, overrides: list[str], inside: Sequence[str] = ()) -> list[subprocess.Popen[bytes]]:
-    """One process a worker, perhaps run by a command in front; they share this one's output."""
+def start(workers: int, overrides: list[str]) -> list[subprocess.Popen[bytes]]:
+    """One process a worker; they share this one's output."""
     addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
     processes = []
     for task in range(workers):
         config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": task}}
         quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ}
         words = ["strategy=multi_worker", "resume=auto", *overrides]
-        command = [*inside, sys.executable, str(PROJECT / "train.py"), *words]
+        command = [sys.executable, str(PROJECT / "train.py"), *words]
         environment = {**quiet, "TF_CONFIG": json.dumps(config)}
         # A session of its own: Ctrl-C reaches it once, through this process.
         processes.append(subprocess.Popen(command, env=environment, start_new_session=True))

@@ -1,10 +1,9 @@
-"""Kills, stops and cuts off workers: python scripts/worker_campaign.py kills=20 [seed=N] [out=FOLDER].
+"""Kills and stops workers at random moments: python scripts/worker_campaign.py kills=20 [seed=N] [out=FOLDER].
 
 Each run trains in two processes, as `scripts/launch.py` starts them. At a random moment after a new checkpoint a random
-one of them is killed (SIGKILL) or stopped (SIGSTOP), or the network between them is cut, where the system lets us make
-one of our own (`unshare --net`). Whoever is left has to notice, and to end with code 5 within 30 seconds. All are
-started again, until the run is done. Its final state (model, optimizer, averages, host state) and its `metrics.jsonl`
-must then be those of a run in two processes that nobody disturbed, to the bit.
+one of them is killed (SIGKILL) or stopped (SIGSTOP). The other has to notice, and to end with code 5 within 30 seconds.
+All are started again, until the run is done. Its final state (model, optimizer, averages, host state) and its log
+`metrics.jsonl` must then be those of a run in two processes that nobody disturbed, to the bit.
 """
 
 from __future__ import annotations
@@ -34,39 +33,7 @@ WORDS = (
 WITHIN = 30.0  # seconds in which the loss is to be noticed
 START = 180.0  # seconds a start may take until there is a new checkpoint
 MOST = 8  # kills of one run, so that it ends
-SIGNALS = {"SIGKILL": signal.SIGKILL, "SIGSTOP": signal.SIGSTOP}
-
-
-class Network:
-    """A network of our own for the workers' 127.0.0.1; use it as a context. Without the right to make one: none.
-
-    Attributes:
-        inside: the command in front of what runs in it.
-    """
-
-    def __enter__(self) -> Network:
-        self.holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"], stderr=subprocess.DEVNULL)
-        time.sleep(0.5)
-        self.inside: tuple[str, ...] = ("nsenter", f"--net=/proc/{self.holder.pid}/ns/net")
-        if self.holder.poll() is not None or not self.link("up"):
-            self.inside = ()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.holder.kill()
-        self.holder.wait()
-
-    def link(self, state: str) -> bool:
-        """Brings it up, or takes it down; returns whether that could be done."""
-        if not self.inside:
-            return False
-        command = [*self.inside, "ip", "link", "set", "lo", state]
-        return subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """How workers are lost here."""
-        return (*SIGNALS, *(["cut"] if self.inside else []))
+SIGNALS = (signal.SIGKILL, signal.SIGSTOP)
 
 
 @part
@@ -75,7 +42,7 @@ class WorkerCampaign:
 
     Attributes:
         kills: how many.
-        seed: of the moments and the workers; the kinds of loss take turns.
+        seed: of the moments and the workers; the signals take turns.
         out: a folder for the runs; None: a temporary one. Those that differ are kept in any case.
     """
 
@@ -86,18 +53,17 @@ class WorkerCampaign:
     def __call__(self) -> None:
         folder = Path(self.out or tempfile.mkdtemp(prefix="worker-campaign-"))
         draw, found, runs = random.Random(self.seed), list[tuple[str, float]](), 0
-        with Network() as network:
-            finish(folder / "whole", network)
-            while len(found) < self.kills:
-                place = folder / f"run-{runs}"
-                for _ in range(min(MOST, self.kills - len(found))):
-                    kind = network.kinds[len(found) % len(network.kinds)]
-                    found.append((kind, disturbed(place, kind, draw, network)))
-                    print(f"{len(found)}: {kind}, noticed after {found[-1][1]:.1f} s", flush=True)
-                finish(place, network)
-                compare(folder / "whole", place)
-                shutil.rmtree(place)
-                runs += 1
+        finish(folder / "whole")
+        while len(found) < self.kills:
+            place = folder / f"run-{runs}"
+            for _ in range(min(MOST, self.kills - len(found))):
+                kind = SIGNALS[len(found) % len(SIGNALS)]
+                found.append((kind.name, disturbed(place, kind, draw)))
+                print(f"{len(found)}: {kind.name}, noticed after {found[-1][1]:.1f} s", flush=True)
+            finish(place)
+            compare(folder / "whole", place)
+            shutil.rmtree(place)
+            runs += 1
         kinds = Counter(kind for kind, _ in found)
         told = ", ".join(f"{kinds[kind]} {kind}" for kind in sorted(kinds))
         slowest = max(seconds for _, seconds in found)
@@ -105,23 +71,22 @@ class WorkerCampaign:
         shutil.rmtree(folder)
 
 
-def begun(place: Path, network: Network) -> list[subprocess.Popen[bytes]]:
-    network.link("up")
-    return launch.start(2, [*WORDS, f"hydra.run.dir={place}"], network.inside)
+def begun(place: Path) -> list[subprocess.Popen[bytes]]:
+    return launch.start(2, [*WORDS, f"hydra.run.dir={place}"])
 
 
-def finish(place: Path, network: Network) -> None:
-    processes = begun(place, network)
+def finish(place: Path) -> None:
+    processes = begun(place)
     with launch.forwarding(processes):
         codes = launch.ended(processes, WITHIN)
     if any(codes):
         raise UserError(f"{place}: the workers ended with {codes}")
 
 
-def disturbed(place: Path, kind: str, draw: random.Random, network: Network) -> float:
-    """Goes on until a random moment, and disturbs the workers; returns after how many seconds the rest had ended."""
+def disturbed(place: Path, kind: signal.Signals, draw: random.Random) -> float:
+    """Goes on until a random moment, and disturbs a worker; returns after how many seconds the other had ended."""
     before = newest(place)
-    processes = begun(place, network)
+    processes = begun(place)
     with launch.forwarding(processes):
         until = time.monotonic() + START
         while newest(place) == before:
@@ -129,28 +94,24 @@ def disturbed(place: Path, kind: str, draw: random.Random, network: Network) -> 
                 raise UserError(f"{place}: no new checkpoint, {[process.poll() for process in processes]}")
             time.sleep(0.05)
         time.sleep(draw.uniform(0, 1))
-        victim = draw.choice(processes)
-        if kind in SIGNALS:
-            victim.send_signal(SIGNALS[kind])
-            return noticed([process for process in processes if process is not victim])
-        network.link("down")
-        return noticed(processes)
+        victim, other = draw.sample(processes, 2)
+        victim.send_signal(kind)
+        return noticed(other)
 
 
-def noticed(left: list[subprocess.Popen[bytes]]) -> float:
-    """Seconds until all who are left have ended.
+def noticed(other: subprocess.Popen[bytes]) -> float:
+    """Seconds until the worker that is left has ended.
 
     Raises:
-        UserError: they have not in time, or with another code.
+        UserError: it has not in time, or with another code.
     """
     began = time.monotonic()
-    for process in left:
-        try:
-            code = process.wait(max(0.0, began + WITHIN - time.monotonic()))
-        except subprocess.TimeoutExpired as error:
-            raise UserError(f"the loss of a worker was not noticed in {WITHIN:g} s") from error
-        if code != launch.Lost.code:
-            raise UserError(f"a worker whose other was lost ended with {code}, not {launch.Lost.code}")
+    try:
+        code = other.wait(WITHIN)
+    except subprocess.TimeoutExpired as error:
+        raise UserError(f"the loss of a worker was not noticed in {WITHIN:g} s") from error
+    if code != launch.Lost.code:
+        raise UserError(f"a worker whose other was lost ended with {code}, not {launch.Lost.code}")
     return time.monotonic() - began
 
 

@@ -123,7 +123,7 @@ def on_each(where: tf.distribute.Strategy, compute, *given) -> list:
 
 
 def test_masks_differ_between_replicas():
-    layer = layers.Dropout(0.5, name="drop")
+    layer = layers.Dropout(0.5, name="drop", dtype="float32")
 
     def masked() -> tf.Tensor:
         with layers.noise(replicas.own_key(seeds.key(7, tf.constant(3)))):
@@ -199,9 +199,9 @@ def test_batch_norm_is_that_of_the_whole_batch(shape: list[int]):
     weight = tf.random.stateless_normal(shape, [3, 4])
     where = strategy(4)
     with scope(where):
-        ours = layers.BatchNormalization()
+        ours = layers.BatchNormalization(dtype="float32")
         ours.build(shape)
-    theirs = layers.BatchNormalization()
+    theirs = layers.BatchNormalization(dtype="float32")
     theirs.build(shape)
 
     def compute(layer, inputs, weight):
