@@ -152,7 +152,8 @@ class Step:
 
             return self._on_each(outputs)
 
-        shape = [inputs.shape[1] * self.workers, self.spec.outputs]
+        rows = inputs.shape[1] and inputs.shape[1] * self.workers  # None where it differs between calls
+        shape = [rows, self.spec.outputs]
         return tf.map_fn(one, inputs, fn_output_signature=tf.TensorSpec(shape, tf.float32))
 
     def _join(self, targets: tf.Tensor) -> tf.Tensor:
