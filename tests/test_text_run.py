@@ -93,18 +93,15 @@ def test_what_is_for_images_or_texts_alone_is_refused_with_the_reason(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["lstm", "bag_of_embeddings"])
-def test_docstrings_are_learned_nearly_as_well_as_by_a_linear_model(model, tmp_path, monkeypatch):
-    """Half the words and epochs, small models: 6 points below a linear machine on TF-IDF of words at most."""
+def test_docstrings_are_learned_nearly_as_well_as_by_a_linear_model(tmp_path, monkeypatch):
+    """As the command trains it: 3 points below a linear machine on TF-IDF of words at most."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.svm import LinearSVC
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    small = ["model.embedding=64", *(["model.width=32"] if model == "lstm" else [])]
-    words = ["data=docstrings", "data.length=64", f"model={model}", *small, "trainer.epochs=4", "trainer.threads=2"]
-    run = compose(*words, "logger.tensorboard=null")
+    run = compose("data=docstrings", "model=bag_of_embeddings", "trainer.threads=2", "logger.tensorboard=null")
     (train, labels), (test, answers) = (run.data.texts()[split] for split in ("train", "test"))
     terms = TfidfVectorizer(min_df=2, sublinear_tf=True)
     linear = LinearSVC().fit(terms.fit_transform(train), labels).score(terms.transform(test), answers)
     assert linear > 0.7
-    assert run.run(tmp_path / "run").record["test/accuracy"] > linear - 0.06
+    assert run.run(tmp_path / "run").record["test/accuracy"] > linear - 0.03
