@@ -20,10 +20,11 @@ SMALL = {
     "vit_tiny": ["model.width=8", "model.depth=1", "model.heads=2"],
     "wide_resnet": ["model.width=4", "model.widen=2", "model.blocks=1"],
 }
+ELSEWHERE = ("strategy", "multi_worker")  # of several processes: test_workers.py
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("group", "option"), [pair for pair in ALL if pair[0] != "data"])
+@pytest.mark.parametrize(("group", "option"), [pair for pair in ALL if pair[0] != "data" and pair != ELSEWHERE])
 def test_an_option_trains_two_steps(group: str, option: str, folder):
     needed = ["data.num_classes=null", "regularization=none"] if option in ("mse", "mae", "huber") else []
     needed += for_texts(group, option)
