@@ -12,7 +12,6 @@ restart is left, 130 interrupted.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -21,7 +20,7 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
-from descent.cluster import Lost, free_ports
+from descent.cluster import Lost, free_ports, tf_config
 from descent.command import parted, script_words
 from descent.config import PROJECT, new_folder, run_main
 from descent.types import Count, Positive, Whole, part
@@ -50,11 +49,10 @@ def start(workers: int, overrides: list[str]) -> list[subprocess.Popen[bytes]]:
     addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
     processes = []
     for task in range(workers):
-        config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": task}}
         quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ}
         words = ["strategy=multi_worker", "resume=auto", *overrides]
         command = [sys.executable, str(PROJECT / "train.py"), *words]
-        environment = {**quiet, "TF_CONFIG": json.dumps(config)}
+        environment = {**quiet, "TF_CONFIG": tf_config(addresses, task)}
         # A session of its own: Ctrl-C reaches it once, through this process.
         processes.append(subprocess.Popen(command, env=environment, start_new_session=True))
     return processes

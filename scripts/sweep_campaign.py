@@ -216,11 +216,10 @@ def finished(killed: Sweep, jobs: int) -> str:
     Raises:
         UserError: a trial is missing, not finished, or has not the value of its run.
     """
-    import optuna
-
     from descent.sweep import study
 
-    trials = optuna.load_study(study_name=study.NAME, storage=study.storage(killed.folder)).get_trials()
+    known = study.read(killed.folder)
+    trials = known.get_trials() if known else []
     states = Counter(trial.state.name for trial in trials if trial.params)
     if states.total() != jobs or states["RUNNING"] or states["WAITING"]:
         raise UserError(f"{killed.folder}: {dict(states)} of {jobs} trials")

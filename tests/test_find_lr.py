@@ -92,8 +92,8 @@ def test_the_ramp_grows_by_the_same_factor_and_keeps_inside(find_lr):
 
 
 def test_its_own_words_are_told_from_overrides(find_lr):
-    test, rest = parted(find_lr.FindLr, ["optimizer=sgd", "low=1e-5", "steps=50", "out=7", "trainer.steps=9"])
-    assert (test.low, test.high, test.steps, test.out) == (1e-5, 10.0, 50, "7")
+    test, rest = parted(find_lr.FindLr, ["optimizer=sgd", "low=1e-5", "steps=50", "out=1e5", "trainer.steps=9"])
+    assert (test.low, test.high, test.steps, test.out) == (1e-5, 10.0, 50, "1e5")
     assert rest == ["optimizer=sgd", "trainer.steps=9"]
 
 

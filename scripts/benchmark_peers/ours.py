@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import numpy as np
 from benchmark_peers.turns import Turns
 from descent import Experiment, trainer
 from descent.callback import Checkpoint
-from descent.cluster import free_ports
+from descent.cluster import free_ports, tf_config
 from descent.folder import RunFolder
 from descent.strategy import MultiWorker
 from descent.trainer import Segment
@@ -47,8 +46,7 @@ def session(experiment: Experiment, turns: Turns, **changes: Any) -> None:
 def chief(experiment: Experiment, turns: Turns, **changes: Any) -> None:
     """The same as the first of two processes that share each batch; the other one is started, and goes along."""
     addresses = tuple(f"127.0.0.1:{port}" for port in free_ports(2))
-    jobs = {"cluster": {"worker": addresses}}
-    other = {**os.environ, "TF_CONFIG": json.dumps({**jobs, "task": {"type": "worker", "index": 1}})}
+    other = {**os.environ, "TF_CONFIG": tf_config(addresses, 1)}
     command = [sys.executable, "-m", "benchmark_peers.worker", "follower", *sys.argv[2:]]
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     subprocess.Popen(command, env=other, **quiet)  # type: ignore[call-overload]  # it ends when this process does

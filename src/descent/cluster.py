@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from descent.types import UserError
@@ -57,6 +57,11 @@ def from_tf_config(text: str) -> Cluster:
         ) from error
     addresses = (*named["chief"], *named["worker"])
     return Cluster(addresses, addresses.index(own))
+
+
+def tf_config(addresses: Sequence[str], task: int) -> str:
+    """What `TF_CONFIG` is to say to one of the workers at these addresses; the inverse of `from_tf_config`."""
+    return json.dumps({"cluster": {"worker": list(addresses)}, "task": {"type": "worker", "index": task}})
 
 
 def from_slurm(environment: Mapping[str, str], port: int) -> Cluster:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
 
 from descent import wording
 from descent.config import HELP, PROJECT, run_main
@@ -27,38 +26,38 @@ def script_words(about: str | None) -> list[str]:
     return words
 
 
-def run_script(command: Callable[..., Callable[[], None]]) -> None:
+def run_script(command: type[Callable[[], None]]) -> None:
     """Runs a script of `key=value` arguments: a part whose fields are the keys and whose call is the work."""
     words = script_words(sys.modules[command.__module__].__doc__)
-    run_main(lambda: made(command, dict(_pair(word) for word in words))())
+    run_main(lambda: _made(command, words)())
 
 
-def parted(kind: type[T], words: Iterable[str]) -> tuple[T, list[str]]:
+def parted(kind: type[T], words: Sequence[str]) -> tuple[T, list[str]]:
     """Words for a script's own part, and those that are left: overrides of a run.
 
     Raises:
         UserError: a value is wrong.
     """
-    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    own = [word for word in words if word.partition("=")[0] in names]
-    return made(kind, dict(_pair(word) for word in own)), [word for word in words if word not in own]
+    own = [word for word in words if word.partition("=")[0] in _kinds(kind)]
+    return _made(kind, own), [word for word in words if word not in own]
 
 
-def made(kind: Callable[..., T], given: dict[str, str]) -> T:
-    """A part from its fields as written in a shell.
-
-    Raises:
-        UserError: there is no such field, or its value is wrong.
-    """
-    try:
-        return kind(**{key: _value(text) for key, text in given.items()})
-    except ValidationError as error:
-        raise UserError(wording.validation(error, "", kind if isinstance(kind, type) else None)) from error
+def _made(kind: type[T], words: Sequence[str]) -> T:
+    """A part from its fields as written in a shell."""
+    given, kinds = dict(map(_pair, words)), _kinds(kind)
+    return wording.built(kind, {key: _value(text, kinds.get(key, "")) for key, text in given.items()})
 
 
-def _value(text: str) -> Any:
-    """As YAML, in which 1e-6 is no number, but here it is."""
+def _kinds(kind: Any) -> dict[str, str]:
+    """The annotation of each field."""
+    return {field.name: str(field.type) for field in dataclasses.fields(kind)}
+
+
+def _value(text: str, kind: str) -> Any:
+    """As YAML, in which 1e-6 is no number, but here it is; words where words are wanted stay as they are."""
     value = yaml.safe_load(text)
+    if kind.startswith("str"):
+        return None if value is None else text
     if not isinstance(value, str):
         return value
     try:

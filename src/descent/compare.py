@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from descent import plot
+from descent import display, plot
 from descent.callback import higher_is_better
 from descent.folder import write_atomic
 from descent.runs import FinishedRun, Variant, variants
@@ -205,10 +205,7 @@ def shown(estimate: Estimate) -> str:
 def text(comparison: Comparison) -> str:
     """The table for a terminal."""
     head = ("variant", "runs", f"{comparison.metric} [95%]", f"steps to {number(comparison.target)}", "seconds")
-    rows = [head, *(_cells(standing) for standing in comparison.standings)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
+    return display.columns([head, *(_cells(standing) for standing in comparison.standings)])
 
 
 def _cells(row: Standing) -> tuple[str, ...]:

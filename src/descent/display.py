@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.panel import Panel
@@ -24,6 +24,13 @@ def panel(console: Console, title: str, facts: Mapping[str, str]) -> None:
     for name, value in facts.items():
         table.add_row(f"[dim]{name}[/dim]", value)
     console.print(Panel(table, title=title, title_align="left", border_style="dim", expand=False))
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of words, as many in each, one below the other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(f"{word:{width}}" for word, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def number(value: float, name: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from etils import epy
 
+from descent import display
 from descent.data import decoding, raw_texts
 from descent.data.decoding import Fit, decoded
 from descent.data.verified import ENDINGS, File, findings, listed
@@ -189,9 +190,8 @@ def rows(answers: Sequence[Answer], spec: Spec, top: int) -> list[list[str]]:
 def table(lines: Sequence[Sequence[str]], most: int = 20) -> str:
     """Lines of words in columns; of many, the first; of a long text (which the CSV has in full), its beginning."""
     shown = [[shortened(word) for word in line] for line in lines[: most + 1]]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    text = ["  ".join(f"{word:{width}}" for word, width in zip(line, widths, strict=True)).rstrip() for line in shown]
-    return "\n".join([*text, *([f"... and {len(lines) - 1 - most} more"] if len(lines) - 1 > most else [])])
+    left = len(lines) - 1 - most
+    return display.columns(shown) + (f"\n... and {left} more" if left > 0 else "")
 
 
 def shortened(word: str) -> str:

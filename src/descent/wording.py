@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
+
+from descent.types import UserError
+
+T = TypeVar("T")
 
 
 def close(word: str, choices: Iterable[str]) -> str:
@@ -17,6 +21,18 @@ def close(word: str, choices: Iterable[str]) -> str:
     if near := difflib.get_close_matches(word, known, n=1, cutoff=0.6):
         return f"; did you mean {near[0]}?"
     return f"; choose one of {', '.join(known)}" if 0 < len(known) <= 20 else ""
+
+
+def built(kind: type[T], given: Mapping[str, Any], key: str = "") -> T:
+    """The part at `key` that has these fields.
+
+    Raises:
+        UserError: there is no such field, or its value is wrong.
+    """
+    try:
+        return kind(**given)
+    except ValidationError as error:
+        raise UserError(validation(error, key, kind)) from error
 
 
 def validation(error: ValidationError, key: str, cls: type | None) -> str:

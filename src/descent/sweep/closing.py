@@ -24,11 +24,13 @@ def close(sweep: Path, board: Board, stopped: bool) -> int:
 
 def write_report(sweep: Path, board: Board) -> None:
     from descent.sweep import effects, report
+    from descent.sweep.collected import collect
 
     try:
-        page = report.write(sweep)
-        if found := report.effects_of(report.collect(sweep)):
-            board.say(effects.text(found) + "\n")
+        found = collect(sweep)
+        page = report.publish(found)
+        if found.effects:
+            board.say(effects.text(found.effects) + "\n")
         board.say(f"report  {RunFolder(page).near}")
     except UserError as error:  # nothing is finished
         board.say(f"report  none: {error}")

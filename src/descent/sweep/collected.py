@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from descent.folder import write_atomic
 from descent.runs import REPEATS, FinishedRun, find
-from descent.sweep import ablation, ranking
+from descent.sweep import ablation, effects, ranking
 from descent.sweep.job import FAILURE, LOG, PRUNED
 from descent.sweep.ranking import Rank
 from descent.types import UserError
@@ -55,6 +55,14 @@ class Collected:
     def plan(self) -> ablation.Plan | None:
         """What the runs are for, where the sweep is an ablation."""
         return ablation.plan(self.folder)
+
+    @cached_property
+    def effects(self) -> list[effects.Effect]:
+        """What the techniques add, where the sweep is an ablation and enough of it is done."""
+        try:
+            return effects.measured(self.folder, self.plan) if self.plan else []
+        except UserError:
+            return []
 
     @cached_property
     def axes(self) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from descent import plot
+from descent import display, plot
 from descent.callback import higher_is_better
 from descent.folder import write_atomic
 from descent.plot import APART, VALIDATION, figure, styled
@@ -130,10 +130,8 @@ def shown(effect: Effect) -> str:
 
 def text(found: Sequence[Effect]) -> str:
     """The table for a terminal."""
-    rows = table(found)
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([*lines, "gain ± half of its 95 % interval (accuracy in points); *: sure at 5 % (Holm)"])
+    about = "gain ± half of its 95 % interval (accuracy in points); *: sure at 5 % (Holm)"
+    return f"{display.columns(table(found))}\n{about}"
 
 
 def write(found: Sequence[Effect], sweep: Path) -> None:

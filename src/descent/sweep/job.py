@@ -113,6 +113,12 @@ def _absolute(node: Any, key: str = "") -> Iterator[str]:
         yield f"{key}={node}"
 
 
+def distinct(words: Sequence[Sequence[str]]) -> list[list[str]]:
+    """What tells each list of overrides from the others: the words that not all have."""
+    shared = set.intersection(*map(set, words)) if len(words) > 1 else set()
+    return [[word for word in own if word not in shared] for own in words]
+
+
 def _words(overrides: Sequence[str]) -> str:
     """The overrides as a file name: `optimizer=adam,seed=1`, at most 120 characters."""
     words = ",".join(word.lstrip("+~") for word in overrides) or "default"

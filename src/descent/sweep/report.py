@@ -14,7 +14,6 @@ from descent.plot import STYLE
 from descent.sweep import effects, figures, ranking, study_figures, tuning
 from descent.sweep.board import clock
 from descent.sweep.collected import Collected, collect
-from descent.types import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,27 +25,24 @@ def write(folder: Path) -> Path:
     Raises:
         UserError: the folder holds no completed run.
     """
-    sweep = collect(folder)
+    return publish(collect(folder))
+
+
+def publish(sweep: Collected) -> Path:
+    """As `write`, of what is collected already."""
     sweep.write_csv()
-    if found := effects_of(sweep):
-        effects.write(found, folder)
-    write_atomic(folder / "report.html", page(sweep))
-    return folder / "report.html"
-
-
-def effects_of(sweep: Collected) -> list[effects.Effect]:
-    """What the techniques add, where the sweep is an ablation and enough of it is done."""
-    try:
-        return effects.measured(sweep.folder, sweep.plan) if sweep.plan else []
-    except UserError:
-        return []
+    if sweep.effects:
+        effects.write(sweep.effects, sweep.folder)
+    path = sweep.folder / "report.html"
+    write_atomic(path, page(sweep))
+    return path
 
 
 def page(sweep: Collected) -> str:
     """The page of a sweep."""
     environment = json.loads((sweep.runs[-1].path / "environment.json").read_text(encoding="utf-8"))
     command, environment = pages.reproduction(environment, alone=False)
-    found = effects_of(sweep)
+    found = sweep.effects
     drawn = {"Which technique helps": effects.drawn(found)} if found else {}
     return pages.render(
         "sweep/sweep.html.j2",

@@ -90,11 +90,12 @@ class SweepLauncher(Launcher):
             named: what each is called; None: its overrides that not all of them have.
             folder: where their folders are; None: the sweep's own.
         """
+        from descent.sweep.job import distinct
+
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         try:
-            shared = set.intersection(*map(set, job_overrides)) if len(job_overrides) > 1 else set()
-            named = named or [[word for word in words if word not in shared] for words in job_overrides]
+            named = named or distinct(job_overrides)
             return [self.job(words, first + i, named[i], folder) for i, words in enumerate(job_overrides)]
         except SystemExit:
             _leave_nothing(self.sweep)

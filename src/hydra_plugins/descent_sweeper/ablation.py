@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hydra_plugins.descent_sweeper.grid import GridSweeper, distinct
+from hydra_plugins.descent_sweeper.grid import GridSweeper
 
 if TYPE_CHECKING:
     from descent.sweep.job import Job
@@ -32,6 +32,7 @@ class AblationSweeper(GridSweeper):
 
     def _sweep(self, arguments: list[str]) -> None:
         from descent.sweep import ablation
+        from descent.sweep.job import distinct
         from descent.types import UserError
 
         if not self.techniques and not self.factors:

@@ -34,6 +34,7 @@ class GridSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         from descent.config import run_main
+        from descent.sweep.job import distinct
 
         if self.tune is None:
             return super().sweep(arguments)
@@ -78,9 +79,10 @@ class GridSweeper(BasicSweeper):
         Raises:
             SystemExit: the search was stopped.
         """
+        from descent import wording
         from descent.sweep import closing, tuning
 
-        plan = _tuning(self.tune or {})
+        plan = wording.built(tuning.Tuning, self.tune or {}, "hydra.sweeper.tune")
         plan.check(words)
         labels = {tuning.variant(own): tuning.variant(called) for own, called in zip(words, named, strict=True)}
         variants, folder = list(labels), self.launcher.sweep / tuning.FOLDER
@@ -100,22 +102,3 @@ class GridSweeper(BasicSweeper):
         """A wrong seed of the comparison ends the sweep before it begins; its variants are checked with the trials."""
         seeds = {next((word for word in own if word.startswith("seed=")), ""): own for own in words}
         self.launcher.checked([[*own, f"{plan.key}={plan.values[0]}"] for own in seeds.values()], 0)
-
-
-def distinct(words: Sequence[Sequence[str]]) -> list[list[str]]:
-    """What tells each list of overrides from the others: the words that not all have."""
-    shared = set.intersection(*map(set, words)) if len(words) > 1 else set()
-    return [[word for word in own if word not in shared] for own in words]
-
-
-def _tuning(given: Mapping[str, Any]) -> Tuning:
-    from pydantic import ValidationError
-
-    from descent import wording
-    from descent.sweep.tuning import Tuning
-    from descent.types import UserError
-
-    try:
-        return Tuning(**given)
-    except ValidationError as error:
-        raise UserError(wording.validation(error, "hydra.sweeper.tune", Tuning)) from error

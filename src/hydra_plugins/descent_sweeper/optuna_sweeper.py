@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from descent.sweep.job import Job, Outcome
     from descent.sweep.sampling import Space
-    from descent.sweep.settings import Settings
 
 
 class OptunaSweeper(Sweeper):
@@ -67,16 +66,10 @@ class OptunaSweeper(Sweeper):
         self.launcher.leave(code)
 
     def _settings(self) -> Settings:
-        from pydantic import ValidationError
-
         from descent import wording
         from descent.sweep.settings import Settings
-        from descent.types import UserError
 
-        try:
-            return Settings(**self.given)
-        except ValidationError as error:
-            raise UserError(wording.validation(error, "hydra.sweeper", Settings)) from error
+        return wording.built(Settings, self.given, "hydra.sweeper")
 
     def _space(self, arguments: list[str]) -> Space:
         """What is varied, on the command line and in `params`; the other words are kept as `fixed`."""
