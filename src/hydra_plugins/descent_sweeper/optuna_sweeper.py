@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from descent.sweep.job import Job, Outcome
     from descent.sweep.sampling import Space
+    from descent.sweep.settings import Settings
 
 
 class OptunaSweeper(Sweeper):
