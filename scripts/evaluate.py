@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from descent.command import run_script
-from descent.types import Count, Record, Spec, Split, part
+from descent.types import Count, Record, Spec, part
 from descent.views import Views
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from descent.folder import RunFolder
+    from descent.metric import Outcome
     from descent.session import Built
 
 
@@ -43,33 +42,30 @@ class Evaluate:
         from descent.config import restore
 
         experiment, built, folder = restore(self.run)
-        targets, outputs = self.outputs(built)
-        for name, value in self.record(built, targets, outputs).items():
+        outcome = self.outcome(built)
+        for name, value in self.record(built.pipeline.spec, outcome).items():
             print(f"{name:20} {value:.6g}")
         if experiment.data.spec.num_classes:
-            self.draw(experiment.data.spec, folder, targets, outputs)
+            self.draw(experiment.data.spec, folder, outcome)
 
-    def outputs(self, built: Built) -> tuple[np.ndarray, np.ndarray]:
-        """Targets [m], and outputs [m, n]: logits, or logarithms of mean probabilities."""
+    def outcome(self, built: Built) -> Outcome:
+        """Of the samples alone, or of means over several views."""
         from descent import views
 
         if self.tta > 1:
-            return views.outputs(built, self.split, self.tta, self.views)
-        return built.evaluator.outputs(self.split, built.state.weights())
+            return views.outcome(built, self.split, self.tta, self.views)
+        return built.evaluator.outcome(self.split)
 
-    def record(self, built: Built, targets: np.ndarray, outputs: np.ndarray) -> Record:
+    def record(self, spec: Spec, outcome: Outcome) -> Record:
         """Every metric; the run's own loss is of single answers, and has no meaning for means of several."""
         from descent import metric
 
-        split: Split = self.split
-        record = built.evaluator.metrics(split, targets, outputs)
-        if self.tta > 1:
-            record.pop(f"{metric.PREFIX[split]}/loss")
-        return record | metric.final(built.pipeline.spec, split, targets, outputs)
+        return metric.evaluate(spec, self.split, outcome) | metric.final(spec, self.split, outcome)
 
-    def draw(self, spec: Spec, folder: RunFolder, targets: np.ndarray, outputs: np.ndarray) -> None:
+    def draw(self, spec: Spec, folder: RunFolder, outcome: Outcome) -> None:
         from descent import metric, plot, report
 
+        targets, outputs, _ = outcome
         table = metric.confusion(targets, outputs, spec.num_classes or 0)
         print(metric.class_report(table, spec.class_names))
         end = self.split if self.tta == 1 else f"{self.split}_{self.tta}_{self.views}"

@@ -7,6 +7,7 @@ import sklearn.metrics
 import tensorflow as tf
 
 from descent import metric
+from descent.metric import Outcome
 from descent.model import Cnn, Gru, Lstm, Mlp
 from descent.regularization import Regularization
 from descent.types import Spec
@@ -28,14 +29,14 @@ def regressed(rows: int = 200) -> tuple[np.ndarray, np.ndarray]:
 
 def test_accuracy_is_that_of_scikit_learn():
     targets, outputs = classified()
-    record = metric.evaluate(spec(6), "test", np.ones(200), targets, outputs)
+    record = metric.evaluate(spec(6), "test", Outcome(targets, outputs, np.ones(200)))
     expected = sklearn.metrics.accuracy_score(targets, outputs.argmax(axis=1))
     assert record == {"test/loss": 1.0, "test/accuracy": pytest.approx(expected, rel=1e-12)}
 
 
 def test_mean_errors_are_those_of_scikit_learn():
     targets, outputs = regressed()
-    record = metric.evaluate(spec(None), "validation", np.ones(200), targets, outputs)
+    record = metric.evaluate(spec(None), "validation", Outcome(targets, outputs, np.ones(200)))
     exact = targets.astype(float)
     assert record == {
         "val/loss": 1.0,
@@ -48,14 +49,14 @@ def test_mean_errors_are_those_of_scikit_learn():
 def test_the_loss_of_a_split_is_its_mean_in_double_precision():
     losses = np.full(3_000_001, 0.1, np.float32)
     losses[0] = 1e6
-    record = metric.evaluate(spec(2), "train", losses, np.zeros(1, int), np.ones((1, 2)))
+    record = metric.evaluate(spec(2), "train", Outcome(np.zeros(1, int), np.ones((1, 2)), losses))
     assert record["train/loss"] == pytest.approx((1e6 + 3e6 * float(np.float32(0.1))) / 3_000_001, rel=1e-12)
 
 
 @pytest.mark.parametrize("num_classes", [6, None])
 def test_what_is_evaluated_has_the_declared_names(num_classes):
     targets, outputs = classified() if num_classes else regressed()
-    record = metric.evaluate(spec(num_classes), "validation", np.ones(200), targets, outputs)
+    record = metric.evaluate(spec(num_classes), "validation", Outcome(targets, outputs, np.ones(200)))
     assert tuple(record) == tuple(f"val/{name}" for name in metric.names(spec(num_classes)))
 
 
@@ -150,7 +151,7 @@ def leaning(classes: int = 7, samples: int = 400) -> tuple[np.ndarray, np.ndarra
 
 def test_final_metrics_are_scikit_learns():
     targets, outputs = leaning()
-    record = metric.final(spec(7), "test", targets, outputs)
+    record = metric.final(spec(7), "test", Outcome(targets, outputs))
     assert list(record) == [f"test/{name}" for name in metric.final_names(spec(7))]
     probabilities = metric.softmax(outputs)
     assert record["test/macro_f1"] == pytest.approx(

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from descent import UserError, checkpoint, compose, replicas, seeds
+from descent import UserError, checkpoint, compose, metric, replicas, seeds
 from descent.augmentation import Mixing
 from descent.data.decoding import OpenFolder
 from descent.folder import read_rows
@@ -280,12 +280,12 @@ def test_evaluation_counts_every_sample_once_and_alike(quick, split):
     assert size % 4
     found = []
     for built in (one, four):
-        targets, outputs = built.evaluator.outputs(split, built.state.evaluated())
-        assert len(targets) == len(outputs) == size
-        found.append((targets, outputs, built.evaluator.metrics(split, targets, outputs)))
+        outcome = built.evaluator.outcome(split, averaged=True)
+        assert [len(column) for column in outcome] == [size] * 3
+        found.append((outcome.targets, metric.evaluate(built.pipeline.spec, split, outcome)))
     np.testing.assert_array_equal(found[0][0], found[1][0])
-    for name, value in found[0][2].items():
-        assert found[1][2][name] == pytest.approx(value, abs=1e-6)
+    for name, value in found[0][1].items():
+        assert found[1][1][name] == pytest.approx(value, abs=1e-6)
 
 
 def test_all_replicas_skip_a_step_that_is_not_finite_on_one(quick):

@@ -161,7 +161,7 @@ def test_equal_seeds_give_equal_bytes_on_a_table_whatever_the_steps_in_a_call(qu
 def test_a_finished_run_is_read_back_with_outputs_in_the_targets_unit(quick, tmp_path):
     result = quick(*TABLE).run(tmp_path / "run")
     experiment, built, _ = restore(tmp_path / "run")
-    targets, outputs = built.evaluator.outputs("test", built.state.weights())
+    targets, outputs, _ = built.evaluator.outcome("test")
     assert sklearn.metrics.mean_squared_error(targets, outputs) == pytest.approx(result.record["test/mse"], rel=1e-6)
     deviation = experiment.data.spec.target_std
     assert result.record["test/loss"] == pytest.approx(result.record["test/mse"] / deviation**2, rel=1e-4)

@@ -37,8 +37,8 @@ def plain(run, raw: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("kind", ["augmentation", "shift"])
 def test_one_view_is_the_sample_itself(kind):
     run = built("augmentation=flip_crop", "data.samples=128")
-    targets, outputs = views.outputs(run, "test", 1, kind)
-    expected_targets, expected = run.evaluator.outputs("test", run.state.weights())
+    targets, outputs, _ = views.outcome(run, "test", 1, kind)
+    expected_targets, expected = run.evaluator.outcome("test")[:2]
     np.testing.assert_array_equal(targets, expected_targets)
     np.testing.assert_allclose(np.exp(outputs), metric.softmax(expected), atol=1e-6)
 
@@ -48,7 +48,7 @@ def test_every_sample_counts_once_whatever_the_batches(monkeypatch):
     run = built("data.samples=280", "data.shape=[6,5,3]")
     few = type(run.evaluator)(step=run.step, pipeline=run.pipeline, batch_size=32)
     split = type(run)(**{**vars(run), "evaluator": few})
-    pair = (views.outputs(which, "test", 3, "shift") for which in (run, split))
+    pair = (views.outcome(which, "test", 3, "shift")[:2] for which in (run, split))
     for mine, other in zip(*pair, strict=True):
         assert len(mine) == 70
         np.testing.assert_allclose(mine, other, atol=1e-5)
@@ -61,7 +61,7 @@ def test_the_mean_over_shifts_is_that_of_images_moved_by_numpy():
     padded = np.pad(raw, [(0, 0), (1, 1), (1, 1), (0, 0)], mode="edge")
     places = [(1, 1), (1, 0), (1, 2), (0, 1), (2, 1)]  # the corner of the window: a shift to the right looks left
     expected = np.mean([plain(run, padded[:, r : r + 8, c : c + 8]) for r, c in places], axis=0)
-    np.testing.assert_allclose(np.exp(views.outputs(run, "test", 5, "shift")[1]), expected, atol=1e-6)
+    np.testing.assert_allclose(np.exp(views.outcome(run, "test", 5, "shift")[1]), expected, atol=1e-6)
 
 
 def test_moved_images_by_hand():
@@ -111,7 +111,7 @@ def test_the_runs_own_augmentation_is_drawn_past_its_end_and_again_the_same():
     flat = [amount for row in amounts[1:] for amount in row]
     assert len(set(flat)) == len(flat)
     assert flat == [training_amount(run.pipeline, steps + i) for i in range(len(flat))]
-    first, again = (views.outputs(run, "validation", 3, "augmentation")[1] for _ in range(2))
+    first, again = (views.outcome(run, "validation", 3, "augmentation")[1] for _ in range(2))
     np.testing.assert_array_equal(first, again)
 
 
@@ -124,7 +124,7 @@ def training_amount(pipeline: Pipeline, step: int) -> int:
 
 def test_real_targets_are_averaged_as_they_are():
     run = built("data.num_classes=null", "loss=mse", "regularization=none")
-    targets, outputs = views.outputs(run, "test", 2, "shift")
+    targets, outputs, _ = views.outcome(run, "test", 2, "shift")
     raw = run.pipeline.source.gather("test", tf.range(len(targets)))[0]
     seen = [view(raw, 0) for view in views._shifted(run.pipeline.spec, 2)]
     expected = np.mean([run.state.model(tf.cast(x, tf.float32) / 255, training=False) for x in seen], axis=0)
@@ -133,7 +133,7 @@ def test_real_targets_are_averaged_as_they_are():
 
 def test_a_run_without_augmentation_says_what_to_do():
     with pytest.raises(UserError, match=r"^views=augmentation: the run augmented no samples; views=shift mirrors"):
-        views.outputs(built(), "test", 2, "augmentation")
+        views.outcome(built(), "test", 2, "augmentation")
 
 
 @pytest.mark.slow

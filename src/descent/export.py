@@ -198,7 +198,7 @@ def export(experiment: Experiment, built: Built, folder: Path, formats: Sequence
     """
     require(formats)
     raw = _samples(built)
-    expected = built.evaluator.answers(built.state.weights(), raw)
+    expected = built.evaluator.answers(raw)
     served = Served(_in_float32(experiment, built), built.pipeline.spec, raw.dtype)
     folder.mkdir(parents=True, exist_ok=True)
     made = []

@@ -19,14 +19,27 @@ if TYPE_CHECKING:
 PREFIX: dict[Split, str] = {"train": "train", "validation": "val", "test": "test"}
 
 
+class Outcome(NamedTuple):
+    """What a model answers to the samples of a split: targets [m], outputs [m, n] and, where known, losses [m].
+
+    Targets are labels or real values, outputs logits or real values in the target's unit; losses are plain, without
+    penalties or smoothing.
+    """
+
+    targets: np.ndarray
+    outputs: np.ndarray
+    losses: np.ndarray | None = None
+
+
 def names(spec: Spec) -> tuple[str, ...]:
     """What is evaluated on a split, without its prefix."""
     return ("loss", "accuracy") if spec.num_classes else ("loss", "mse", "mae", "r2")
 
 
-def evaluate(spec: Spec, split: Split, losses: np.ndarray, targets: np.ndarray, outputs: np.ndarray) -> Record:
-    """Means over samples of the losses [m] and metrics, from targets [m] and outputs [m, n], in the target's unit."""
-    record = {"loss": float(np.mean(losses, dtype=np.float64))}
+def evaluate(spec: Spec, split: Split, outcome: Outcome) -> Record:
+    """Means over samples of the losses, where they are known, and metrics, in the target's unit."""
+    targets, outputs, losses = outcome
+    record = {} if losses is None else {"loss": float(np.mean(losses, dtype=np.float64))}
     if spec.num_classes:
         record["accuracy"] = float(np.mean(np.argmax(outputs, axis=-1) == targets))
     else:
@@ -73,10 +86,11 @@ def final_names(spec: Spec) -> tuple[str, ...]:
     return ("macro_f1", "log_loss", "ece", *(("top5_accuracy",) if spec.num_classes > 5 else ()))
 
 
-def final(spec: Spec, split: Split, targets: np.ndarray, outputs: np.ndarray) -> Record:
+def final(spec: Spec, split: Split, outcome: Outcome) -> Record:
     """What is worth knowing at the end, beside the metrics of every evaluation; of logits, for classes."""
     if not spec.num_classes:
         return {}
+    targets, outputs, _ = outcome
     probabilities = softmax(outputs)
     record = {
         "macro_f1": macro_f1(confusion(targets, outputs, spec.num_classes)),

@@ -105,7 +105,7 @@ def answer(
     else:
         batches = _images(inputs, spec, dtype, fit)
     for names, raw in batches:
-        answers = built.evaluator.answers(built.state.weights(), tf.constant(raw))
+        answers = built.evaluator.answers(tf.constant(raw))
         yield from map(Answer, names, answers)
 
 

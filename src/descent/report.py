@@ -28,17 +28,15 @@ PREVIEW = 24
 CLASSES = "class_report.csv"
 
 
-def draw(
-    folder: RunFolder, pipeline: Pipeline, best_step: int, tested: tuple[np.ndarray, np.ndarray] | None = None
-) -> None:
-    """The figures of a run that is over; `tested` are targets and outputs of the test split, where it was evaluated."""
+def draw(folder: RunFolder, pipeline: Pipeline, best_step: int, tested: metric.Outcome | None = None) -> None:
+    """The figures of a run that is over; `tested` is the outcome of the test split, where it was evaluated."""
     rows = read_rows(folder.metrics)
     if any(name.startswith("val/") for row in rows for name in row):
         plot.save(plot.learning_curves(rows, best_step), folder.plots, "learning_curves")
     if rows:
         plot.save(plot.learning_rate(rows), folder.plots, "learning_rate")
     if tested is not None:
-        _draw_test(folder, pipeline, *tested)
+        _draw_test(folder, pipeline, tested.targets, tested.outputs)
 
 
 def _draw_test(folder: RunFolder, pipeline: Pipeline, targets: np.ndarray, outputs: np.ndarray) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import keras
 
 Arrays = Mapping[str, Sequence[np.ndarray]]
+Weights = tuple[list["tf.Tensor"], list["tf.Tensor"]]  # trainable ones, and the others
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -99,11 +100,11 @@ class State:
             for i, copy in enumerate(copies, self.replica):
                 copy.assign(copy + tf.constant([i, 0], copy.dtype))
 
-    def evaluated(self) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    def evaluated(self) -> Weights:
         """Trainable and other weights that are evaluated: the averaged ones where there is averaging."""
         return self.averager.trainable(), self.averager.non_trainable()
 
-    def weights(self) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    def weights(self) -> Weights:
         """Trainable and other weights as they are in the model."""
         own = self.model.trainable_variables, self.model.non_trainable_variables
         return [v.value for v in own[0]], [v.value for v in own[1]]

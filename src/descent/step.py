@@ -11,7 +11,7 @@ from etils import epy
 
 from descent import replicas, seeds
 from descent.gradient import Gradient
-from descent.state import State
+from descent.state import State, Weights
 from descent.types import Batch, BatchAugmentation, Clipping, Regularization, Sharpness, Spec
 
 with epy.lazy_imports():
@@ -64,11 +64,11 @@ class Step:
         self.rate_table = tf.constant(self.rates, tf.float32)
         self.run: Callable[..., Done] = tf.function(self._run, autograph=False, jit_compile=self.jit)
         self.local = self.strategy.num_replicas_in_sync // self.workers  # replicas of this process
-        self.forward: Callable[..., tf.Tensor] = tf.function(
-            self._forward, autograph=False, jit_compile=self.jit, reduce_retracing=True
-        )
-        self.join: Callable[..., tf.Tensor] = tf.function(self._join, autograph=False, reduce_retracing=True)
-        self.losses: Callable[..., tf.Tensor] = tf.function(self._losses, autograph=False, reduce_retracing=True)
+        self.answer = self._compiled(self._answer)
+        self.evaluate = self._compiled(self._evaluate)
+
+    def _compiled(self, function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
+        return tf.function(function, autograph=False, jit_compile=self.jit, reduce_retracing=True)
 
     def _run(self, chunk: Any, begin: tf.Tensor, end: tf.Tensor) -> Done:
         """Steps `begin` to `end` of a chunk, or fewer. Both bounds are runtime values."""
@@ -142,34 +142,35 @@ class Step:
         state.averager.update(step)
         return tf.constant(True)
 
-    def _forward(self, weights: Any, inputs: tf.Tensor) -> tf.Tensor:
-        """Outputs [K, b, n] for raw inputs [K, b / workers, ...], with given weights rather than the model's own."""
+    def _answer(self, raw: tf.Tensor) -> tf.Tensor:
+        """Outputs [m, n] for raw elements [m, ...], by the weights that are in the model."""
+        return self._outputs(raw, self.state.weights())
 
-        def one(batch: tf.Tensor) -> tf.Tensor:
-            def outputs() -> tf.Tensor:
-                inputs = scaled(self.spec, replicas.own_rows(batch, self.local))
-                return replicas.gathered(self.state.model.stateless_call(*weights, inputs, training=False)[0])
+    def _evaluate(self, chunk: Any, averaged: bool) -> tf.Tensor:
+        """For each sample of a chunk [K, b / workers] its outputs, its plain loss and its target: [K, b, n + 2].
 
-            return self._on_each(outputs)
+        Weights are the model's own, or the `averaged` ones; one tensor, so that replicas send one message.
+        """
 
-        rows = inputs.shape[1] and inputs.shape[1] * self.workers  # None where it differs between calls
-        shape = [rows, self.spec.outputs]
-        return tf.map_fn(one, inputs, fn_output_signature=tf.TensorSpec(shape, tf.float32))
+        def one(pair: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            def rows() -> tf.Tensor:
+                raw, targets = (replicas.own_rows(tensor, self.local) for tensor in pair)
+                weights = self.state.evaluated() if averaged else self.state.weights()
+                outputs = self._outputs(raw, weights)
+                losses = self.gradient.losses(to_targets(self.spec, targets), outputs)
+                columns = [outputs, losses[:, None], tf.cast(targets, tf.float32)[:, None]]
+                return replicas.gathered(tf.concat(columns, axis=1))
 
-    def _join(self, targets: tf.Tensor) -> tf.Tensor:
-        """Targets [K, b] of all workers, each of which has [K, b / workers]."""
+            return self._on_each(rows)
 
-        def joined() -> tf.Tensor:
-            own = replicas.own_rows(tf.transpose(tf.cast(targets, tf.float64)), self.local)
-            return replicas.gathered(own)
+        size = chunk.targets.shape[1]
+        rows = size and size * self.workers  # None where it differs between calls
+        signature = tf.TensorSpec([rows, self.spec.outputs + 2], tf.float32)
+        return tf.map_fn(one, (chunk.inputs, chunk.targets), fn_output_signature=signature)
 
-        return targets if self.workers == 1 else tf.cast(tf.transpose(self._on_each(joined)), targets.dtype)
-
-    def _losses(self, labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-        """The plain loss [m] of each sample, for its label (or real target) and its outputs [m, n]."""
-        classes = self.spec.num_classes
-        targets = tf.one_hot(labels, classes) if classes else tf.cast(labels, tf.float32)[:, None]
-        return self.gradient.losses(targets, outputs)
+    def _outputs(self, raw: tf.Tensor, weights: Weights) -> tf.Tensor:
+        outputs = self.state.model.stateless_call(*weights, scaled(self.spec, raw), training=False)[0]
+        return tf.cast(outputs, tf.float32)
 
 
 def _put_back(variables: Sequence[tf.Variable], values: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -185,7 +186,9 @@ def scaled(spec: Spec, raw: tf.Tensor) -> tf.Tensor:
 
 def to_batch(spec: Spec, raw: Any) -> Batch:
     """Raw elements and labels to scaled inputs (float32, or int32 ids) and one-hot (or real) targets."""
-    inputs = scaled(spec, raw.inputs)
-    if spec.num_classes:
-        return Batch(inputs, tf.one_hot(raw.targets, spec.num_classes), raw.weight)
-    return Batch(inputs, tf.cast(raw.targets, tf.float32)[:, None], raw.weight)
+    return Batch(scaled(spec, raw.inputs), to_targets(spec, raw.targets), raw.weight)
+
+
+def to_targets(spec: Spec, raw: tf.Tensor) -> tf.Tensor:
+    """Labels [b] as one-hot rows [b, n], or real values [b] as a column [b, 1]."""
+    return tf.one_hot(raw, spec.num_classes) if spec.num_classes else tf.cast(raw, tf.float32)[:, None]

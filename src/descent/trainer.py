@@ -12,8 +12,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from etils import epy
 
-from descent import metric
 from descent.data.pipeline import Pipeline
+from descent.metric import Outcome
 from descent.precision import Precision
 from descent.step import Step
 from descent.types import (
@@ -35,7 +35,6 @@ with epy.lazy_imports():
     import keras
     import tensorflow as tf
 
-Weights = tuple[list["tf.Tensor"], list["tf.Tensor"]]
 # Passes where no length is given: what the data sets of each kind that come with an installation take.
 DEFAULT_EPOCHS: dict[Kind, int] = {"image": 40, "text": 8, "tabular": 40}
 KEPT_VALUES = 2**24  # of an evaluation split kept in memory
@@ -229,32 +228,35 @@ def train(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluator:
-    """Forward passes over whole splits on given weights, and the metrics of what comes out."""
+    """Forward passes over whole splits."""
 
     step: Step
     pipeline: Pipeline
     batch_size: int
     cached: dict[Split, Any] = dataclasses.field(default_factory=dict)
 
-    def outputs(self, split: Split, weights: Weights) -> tuple[np.ndarray, np.ndarray]:
-        """Targets [m] and outputs [m, n] of every sample of a split, in order, each exactly once.
+    def outcome(self, split: Split, *, averaged: bool = False) -> Outcome:
+        """What comes out for every sample of a split, in order, each exactly once.
+
+        Args:
+            split: which.
+            averaged: by the averaged weights where there is averaging, not by those in the model.
 
         Raises:
             Stopped: `step.stop` was set meanwhile.
         """
-        targets, outputs = [], []
-        size = self.pipeline.spec.sizes[split]
+        rows, size = [], self.pipeline.spec.sizes[split]
         for chunk in self._chunks(split, size):
             if self.step.stop.numpy():
                 raise Stopped
-            outputs.append(self.step.forward(weights, chunk.inputs).numpy())
-            targets.append(self.step.join(chunk.targets).numpy())
-        joined = np.concatenate(outputs).reshape(-1, self.pipeline.spec.outputs)
-        return np.concatenate(targets).reshape(-1)[:size], joined[:size]
+            rows.append(self.step.evaluate(chunk, averaged).numpy())
+        joined = np.concatenate(rows).reshape(-1, self.pipeline.spec.outputs + 2)[:size]
+        labels = joined[:, -1].astype(np.int64) if self.pipeline.spec.num_classes else joined[:, -1]
+        return Outcome(labels, outputs=joined[:, :-2], losses=joined[:, -2])
 
-    def answers(self, weights: Weights, raw: tf.Tensor) -> np.ndarray:
-        """Probabilities [m, n], or real outputs [m, 1], for raw elements [m, ...]."""
-        outputs = self.step.forward(weights, raw[None])[0]
+    def answers(self, raw: tf.Tensor) -> np.ndarray:
+        """Probabilities [m, n], or real outputs [m, 1], for raw elements [m, ...], by the weights in the model."""
+        outputs = self.step.answer(raw)
         return np.asarray(tf.nn.softmax(outputs) if self.pipeline.spec.num_classes else outputs)
 
     def _chunks(self, split: Split, size: int) -> Any:
@@ -269,8 +271,3 @@ class Evaluator:
             small = size * values <= KEPT_VALUES
             self.cached[split] = list(chunks) if small else chunks
         return self.cached[split]
-
-    def metrics(self, split: Split, targets: np.ndarray, outputs: np.ndarray) -> Record:
-        """The record of a split: the plain loss, without penalties or smoothing, and the metrics."""
-        losses = self.step.losses(targets, outputs).numpy()
-        return metric.evaluate(self.pipeline.spec, split, losses, targets, outputs)

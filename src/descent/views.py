@@ -15,6 +15,7 @@ from etils import epy
 from descent import seeds
 from descent.augmentation import NoSampleAugmentation
 from descent.data.pipeline import Pipeline
+from descent.metric import Outcome
 from descent.types import Spec, Split, UserError
 
 with epy.lazy_imports():
@@ -28,8 +29,8 @@ View = Callable[["tf.Tensor", int], "tf.Tensor"]  # raw elements [b, ...] of the
 FAR = 28  # a shift is one pixel in so many
 
 
-def outputs(built: Built, split: Split, count: int, kind: Views) -> tuple[np.ndarray, np.ndarray]:
-    """Targets [m], and logarithms of mean probabilities [m, n] over `count` views (mean real outputs [m, 1]).
+def outcome(built: Built, split: Split, count: int, kind: Views) -> Outcome:
+    """Logarithms of mean probabilities over `count` views, or mean real outputs; the loss is of single answers.
 
     The first view is the sample as it is. `augmentation` draws the others as the run's training would at steps past its
     end, so that evaluating again gives the same; `shift` takes mirror images, where they keep their label, and shifts
@@ -43,13 +44,14 @@ def outputs(built: Built, split: Split, count: int, kind: Views) -> tuple[np.nda
     batch = min(evaluator.batch_size, size)
     batches = -(-size // batch)
     views = _drawn(pipeline, count, batches) if kind == "augmentation" else _shifted(pipeline.spec, count)
-    weights, targets, means = built.state.weights(), [], []
+    targets, means = [], []
     for number, chunk in enumerate(pipeline.evaluation(split, batch, chunk=1)):
         targets.append(chunk.targets[0].numpy())
-        seen = [evaluator.answers(weights, view(chunk.inputs[0], number)) for view in views]
+        seen = [evaluator.answers(view(chunk.inputs[0], number)) for view in views]
         means.append(np.mean(seen, axis=0, dtype=np.float64))
     mean = np.concatenate(means)[:size]
-    return np.concatenate(targets)[:size], np.log(np.maximum(mean, 1e-30)) if pipeline.spec.num_classes else mean
+    logits = np.log(np.maximum(mean, 1e-30)) if pipeline.spec.num_classes else mean
+    return Outcome(np.concatenate(targets)[:size], logits)
 
 
 def _drawn(pipeline: Pipeline, count: int, batches: int) -> list[View]:

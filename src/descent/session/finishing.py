@@ -90,11 +90,10 @@ def _test(run: Run) -> Record:
     state.use_best()
     paths = [v.path for v in state.model.variables]
     checkpoint.save_weights(run.folder.checkpoints, "best", state.best, paths, best=run.best)
-    targets, outputs = run.evaluator.outputs("test", state.weights())
-    _derived(run, lambda: report.draw(run.folder, run.pipeline, run.best["step"], (targets, outputs)))
+    outcome, spec = run.evaluator.outcome("test"), run.pipeline.spec
+    _derived(run, lambda: report.draw(run.folder, run.pipeline, run.best["step"], outcome))
     dead = inspecting.dead_units(state.model, run.pipeline)
-    final = metric.final(run.pipeline.spec, "test", targets, outputs)
-    return {**run.evaluator.metrics("test", targets, outputs), **final, **dead}
+    return {**metric.evaluate(spec, "test", outcome), **metric.final(spec, "test", outcome), **dead}
 
 
 def _summary(run: Run, status: str, reason: str) -> dict[str, Any]:

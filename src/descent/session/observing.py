@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from descent import display
+from descent import display, metric
 from descent.callback import Watcher
 from descent.folder import Log, jsonable
 from descent.logger import Loggers
@@ -111,7 +111,7 @@ class Observer:
 
     def _evaluate(self, step: int) -> Record:
         evaluator = self.run.evaluator
-        targets, outputs = evaluator.outputs("validation", self.run.state.evaluated())
+        outcome, spec = evaluator.outcome("validation", averaged=True), evaluator.pipeline.spec
         row = {
             "step": step,
             "seconds": round(time.monotonic() - self.run.began, 3),
@@ -122,7 +122,9 @@ class Observer:
         with contextlib.suppress(OSError), self.run.folder.timing.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         # The chief's, so that all decide alike.
-        return self.run.peers.shared(lambda: evaluator.metrics("validation", targets, outputs) | self._probe())
+        return self.run.peers.shared(
+            lambda: metric.evaluate(spec, "validation", outcome) | self._probe()
+        )
 
     def _probe(self) -> Record:
         """What the probes among the callbacks find."""
