@@ -44,7 +44,7 @@ class Broken:
 def test_a_logger_that_fails_is_named_once_and_left_out(capsys, tmp_path):
     loggers = Loggers({"broken": Broken()}, str(tmp_path), 0)
     for step in range(3):
-        loggers.write({"step": step})
+        loggers.write([{"step": step}])
     loggers.trained()
     loggers.conclude({"test/loss": 1.0}, tmp_path)
     loggers.close()

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import functools
+import os
 import secrets
+import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from descent.types import Count, Logger, Record, Sink, part
+
+if TYPE_CHECKING:
+    from tensorboard.compat.proto.event_pb2 import Event
 
 
 @runtime_checkable
@@ -36,21 +41,34 @@ class TensorBoard:
 
 
 class _Events:
-    def __init__(self, path: str, flush_seconds: int, step: int) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+    """An event file is TFRecords of `Event`; TensorFlow writes these six times as fast as TensorBoard's own writer."""
 
-        self.writer = EventFileWriter(path, flush_secs=flush_seconds)
+    def __init__(self, path: str, flush_seconds: int, step: int) -> None:
+        import tensorflow as tf
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+        Path(path).mkdir(parents=True, exist_ok=True)
+        now = f"{time.time():017.6f}"  # TensorBoard reads a folder's files in the order of their names
+        self.writer = tf.io.TFRecordWriter(f"{path}/events.out.tfevents.{now}.{socket.gethostname()}.{os.getpid()}")
+        self.flush_seconds, self.flushed = flush_seconds, time.monotonic()
+        self._add(Event(file_version="brain.Event:2"))
         if step:  # what an interrupted run wrote after its checkpoint is taken back
-            restart = Event(step=step + 1, session_log=SessionLog(status=SessionLog.START))
-            self.writer.add_event(restart)
+            self._add(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
+        self.writer.flush()
 
     def write(self, record: Record) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         values = [Summary.Value(tag=name, simple_value=v) for name, v in record.items() if "/" in name]
-        self.writer.add_event(Event(step=int(record["step"]), wall_time=time.time(), summary=Summary(value=values)))
+        self._add(Event(step=int(record["step"]), summary=Summary(value=values)))
+        if time.monotonic() - self.flushed > self.flush_seconds:
+            self.writer.flush()
+            self.flushed = time.monotonic()
+
+    def _add(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self.writer.write(event.SerializeToString())
 
     def close(self) -> None:
         self.writer.close()
@@ -167,7 +185,6 @@ def _tell_offline() -> None:
 
 def _reachable() -> bool:
     """Whether there is a key, and the server takes a connection within a second."""
-    import socket
     from urllib.parse import urlparse
 
     import wandb
@@ -183,7 +200,7 @@ def _reachable() -> bool:
 
 
 class Loggers:
-    """All loggers of a run as one sink, each served by a thread of its own, so that none slows the run.
+    """All loggers of a run, each served by a thread of its own, so that none slows the run.
 
     One that raises is named once and left out from then on.
     """
@@ -191,9 +208,9 @@ class Loggers:
     def __init__(self, loggers: Mapping[str, Logger], folder: str, step: int) -> None:
         self.served = [_Served(name, logger, folder, step) for name, logger in loggers.items()]
 
-    def write(self, record: Record) -> None:
+    def write(self, records: Sequence[Record]) -> None:
         for served in self.served:
-            served.write(dict(record))
+            served.write([dict(record) for record in records])
 
     def trained(self) -> None:
         """Closes those that are not told how the run ended."""
@@ -219,10 +236,11 @@ class _Served:
         self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"logger-{name}")
         self._do(lambda: setattr(self, "sink", logger.open(folder, step=step)))
 
-    def write(self, record: Record) -> None:
+    def write(self, records: Sequence[Record]) -> None:
         def action() -> None:
-            if self.sink:
-                self.sink.write(record)
+            for record in records:
+                if self.sink:
+                    self.sink.write(record)
 
         self._do(action)
 

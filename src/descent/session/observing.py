@@ -27,6 +27,7 @@ class Observer:
 
     def __init__(self, run: Run, start: int) -> None:
         self.run, self.unwritten = run, ""
+        self.due: list[Record] = []  # what the loggers have not been given
         self.log = Log(run.folder.metrics)
         self.loggers = self._open(start)
         self.ticker = display.Ticker(run.console, run.experiment.clock.steps, start)
@@ -93,11 +94,13 @@ class Observer:
 
     def _record(self, record: Record) -> str:
         self.log.write(record)
-        self.loggers.write(record)
+        self.due.append(record)
         return self._ask(record)
 
     def _flush(self) -> None:
         """Writes the rows out; where that fails they wait, and so does the message that all is well again."""
+        self.loggers.write(self.due)
+        self.due = []
         try:
             self.log.flush()
         except OSError as error:
@@ -122,9 +125,7 @@ class Observer:
         with contextlib.suppress(OSError), self.run.folder.timing.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         # The chief's, so that all decide alike.
-        return self.run.peers.shared(
-            lambda: metric.evaluate(spec, "validation", outcome) | self._probe()
-        )
+        return self.run.peers.shared(lambda: metric.evaluate(spec, "validation", outcome) | self._probe())
 
     def _probe(self) -> Record:
         """What the probes among the callbacks find."""
