@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import threading
 import time
@@ -12,8 +13,6 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from descent.types import Record, UserError
 
@@ -208,7 +207,7 @@ class Events:
 
 def jsonable(record: Record) -> dict[str, float | int | str]:
     """Values as JSON knows them: it has no infinity and no NaN, so these are written as their names."""
-    return {name: value if np.isfinite(value) else str(value) for name, value in record.items()}
+    return {name: value if math.isfinite(value) else str(value) for name, value in record.items()}
 
 
 def read_rows(path: Path) -> list[dict[str, float]]:

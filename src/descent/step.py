@@ -42,7 +42,7 @@ class Step:
         strategy: runs each step on every replica; by default there is one.
         worker, workers: which of the processes that share the replicas this is, and how many they are.
         allowed: steps in a row that may be skipped for not being finite; one more ends the call.
-        stop: set from another thread, it ends the call after the step under way; a loop compiled by XLA cannot see it.
+        stopping: whether `stop` was called.
     """
 
     state: State
@@ -60,7 +60,7 @@ class Step:
     allowed: int = 0
 
     def __post_init__(self) -> None:
-        self.stop = tf.Variable(False, trainable=False)
+        self.stopping, self.told = False, tf.Variable(False, trainable=False)
         self.rate_table = tf.constant(self.rates, tf.float32)
         self.run: Callable[..., Done] = tf.function(self._run, autograph=False, jit_compile=self.jit)
         self.local = self.strategy.num_replicas_in_sync // self.workers  # replicas of this process
@@ -70,13 +70,18 @@ class Step:
     def _compiled(self, function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
         return tf.function(function, autograph=False, jit_compile=self.jit, reduce_retracing=True)
 
+    def stop(self) -> None:
+        """From another thread: ends the call after the step under way; a loop compiled by XLA cannot see it."""
+        self.stopping = True
+        self.told.assign(True)
+
     def _run(self, chunk: Any, begin: tf.Tensor, end: tf.Tensor) -> Done:
         """Steps `begin` to `end` of a chunk, or fewer. Both bounds are runtime values."""
         size = chunk.weight.shape[0]
 
         def going(i: tf.Tensor, _: tf.TensorArray) -> tf.Tensor:
             due = (i < end) & self._sound()
-            return due if self.jit else due & ~self.stop.read_value()
+            return due if self.jit else due & ~self.told.read_value()
 
         def body(i: tf.Tensor, rows: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
             def row() -> tf.Tensor:

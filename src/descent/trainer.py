@@ -195,7 +195,7 @@ def train(
 ) -> Iterator[Segment]:
     """Runs from step `start`, yielding after each call; a call never runs past one of the `stops`.
 
-    Ends early after a step that was not finite (where the step halts there), and when `step.stop` is set.
+    Ends early after a step that was not finite (where the step halts there), and when the step is told to stop.
 
     Args:
         step: the compiled step.
@@ -243,11 +243,11 @@ class Evaluator:
             averaged: by the averaged weights where there is averaging, not by those in the model.
 
         Raises:
-            Stopped: `step.stop` was set meanwhile.
+            Stopped: the step was told to stop meanwhile.
         """
         rows, size = [], self.pipeline.spec.sizes[split]
         for chunk in self._chunks(split, size):
-            if self.step.stop.numpy():
+            if self.step.stopping:
                 raise Stopped
             rows.append(self.step.evaluate(chunk, averaged).numpy())
         joined = np.concatenate(rows).reshape(-1, self.pipeline.spec.outputs + 2)[:size]

@@ -140,7 +140,7 @@ class Session(Run):
 
     def _stop(self) -> None:
         if self.peers.alone:
-            self.step.stop.assign(True)
+            self.step.stop()
 
     def _asked(self) -> bool:
         """Whether a signal asked this process, or another of the run, to stop."""
