@@ -43,8 +43,9 @@ def build(task: Task) -> nn.Module:
 class Standardize(nn.Module):
     def __init__(self, spec: Spec) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(spec.mean).reshape(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(spec.std).reshape(-1, 1, 1))
+        channels = [-1, 1, 1] if spec.kind == "image" else [-1]
+        self.register_buffer("mean", torch.tensor(spec.mean).reshape(channels))
+        self.register_buffer("std", torch.tensor(spec.std).reshape(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std
@@ -81,10 +82,10 @@ def mlp(part: Mlp, spec: Spec, rates: list[float]) -> nn.Module:
 
 
 class Flatten(nn.Module):
-    """In Keras' order of pixels: rows, columns, channels."""
+    """In Keras' order of pixels: rows, columns, channels. Rows of a table are flat."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.permute(0, 2, 3, 1).flatten(1)
+        return x.permute(0, 2, 3, 1).flatten(1) if x.ndim == 4 else x
 
 
 def cnn(part: Cnn, spec: Spec, spatial: list[float], rate: float) -> nn.Module:

@@ -13,7 +13,7 @@ from benchmark_peers.task import Task
 from benchmark_peers.turns import Turns
 from descent import UserError
 from descent.augmentation import FlipCrop, Mixing, NoMixing, NoSampleAugmentation
-from descent.loss import CrossEntropy
+from descent.loss import CrossEntropy, MeanSquaredError
 from descent.optimizer import SGD, Adam
 
 
@@ -34,12 +34,12 @@ def train(task: Task, turns: Turns, *, compiled: bool = False, bfloat16: bool = 
             with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
                 outputs = forward(inputs)
             outputs = outputs.float()
-            loss = functional.cross_entropy(outputs, targets, label_smoothing=task.smoothing)
+            loss = loss_of(task, outputs, targets)
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), task.max_norm) if task.max_norm < float("inf") else None
             optimizer.step()
             total, step = total + loss.item(), step + 1
-            (outputs.argmax(1) == targets.argmax(1)).float().mean().item()
+            right(task, outputs, targets).mean().item()
             if step % task.evaluate_every == 0:
                 evaluate(forward, model, task, layout)
             if step % min(10, task.epoch) == 0 or step == 1:
@@ -52,10 +52,30 @@ def check(task: Task) -> None:
     known = isinstance(parts.sample, (FlipCrop, NoSampleAugmentation)) and isinstance(parts.batch, (Mixing, NoMixing))
     if not known or getattr(parts.batch, "mode", "batch") != "batch":
         raise UserError("benchmark: the PyTorch peer does augmentation=flip_crop, mixup, cutmix or none, by batches")
-    if type(task.experiment.loss) is not CrossEntropy or not isinstance(task.experiment.optimizer, (Adam, SGD)):
-        raise UserError(
-            "benchmark: the PyTorch peer does loss=cross_entropy with optimizer=adam, adamw, momentum or nesterov"
-        )
+    losses = CrossEntropy, MeanSquaredError
+    if type(task.experiment.loss) not in losses or not isinstance(task.experiment.optimizer, (Adam, SGD)):
+        known = "loss=cross_entropy or mse with optimizer=adam, adamw, momentum or nesterov"
+        raise UserError(f"benchmark: the PyTorch peer does {known}")
+
+
+def loss_of(task: Task, outputs: Tensor, targets: Tensor) -> Tensor:
+    if task.spec.num_classes:
+        return functional.cross_entropy(outputs, targets, label_smoothing=task.smoothing)
+    return functional.mse_loss(outputs, targets)
+
+
+def right(task: Task, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Of each sample: whether its class was found, or how far its value was missed, in deviations."""
+    if task.spec.num_classes:
+        return (outputs.argmax(1) == targets.argmax(1)).float()
+    return (outputs - targets).abs()[:, 0]
+
+
+def targets_of(task: Task, raw: Tensor) -> Tensor:
+    """One-hot rows of labels, or a column of standardised values."""
+    if task.spec.num_classes:
+        return functional.one_hot(raw.long(), task.spec.num_classes).float()
+    return ((raw - task.spec.target_mean) / task.spec.target_std)[:, None]
 
 
 def optimizer_of(task: Task, model: nn.Module) -> torch.optim.Optimizer:
@@ -73,18 +93,20 @@ def optimizer_of(task: Task, model: nn.Module) -> torch.optim.Optimizer:
 @torch.no_grad()
 def evaluate(forward: nn.Module, model: nn.Module, task: Task, layout: torch.memory_format) -> float:
     model.eval()
-    inputs, labels = (torch.from_numpy(a) for a in task.arrays["validation"])
-    hits = 0
-    for x, y in zip(inputs.split(256), labels.split(256), strict=True):
-        hits += int((forward(scaled(x, task, layout)).argmax(1) == y).sum())
+    inputs, targets = (torch.from_numpy(a) for a in task.arrays["validation"])
+    total = 0.0
+    for x, y in zip(inputs.split(256), targets.split(256), strict=True):
+        total += float(right(task, forward(scaled(x, task, layout)), targets_of(task, y)).sum())
     model.train()
-    return hits / len(labels)
+    return total / len(targets)
 
 
 def scaled(raw: Tensor, task: Task, layout: torch.memory_format) -> Tensor:
-    """Raw rows of the data as [b, c, h, w] in the range the model sees; ids [b, t] as they are."""
+    """Raw rows of the data as [b, c, h, w] (tables [b, f]) in the range the model sees; ids [b, t] as they are."""
     if task.spec.kind == "text":
         return raw.long()
+    if task.spec.kind == "tabular":
+        return raw.float() * task.spec.scale
     return (raw.permute(0, 3, 1, 2).float() * task.spec.scale).contiguous(memory_format=layout)
 
 
@@ -102,8 +124,7 @@ class Batches:
             raw = self.inputs[rows]
             if isinstance(self.sample, FlipCrop):
                 raw = flip_crop(raw, self.sample.shift, bool(self.sample.flip))
-            targets = functional.one_hot(self.labels[rows].long(), self.task.spec.num_classes or 1).float()
-            yield self.mix(scaled(raw, self.task, self.layout), targets)
+            yield self.mix(scaled(raw, self.task, self.layout), targets_of(self.task, self.labels[rows]))
 
     def mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         mixing = self.mixing
