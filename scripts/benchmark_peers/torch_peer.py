@@ -54,8 +54,8 @@ def check(task: Task) -> None:
         raise UserError("benchmark: the PyTorch peer does augmentation=flip_crop, mixup, cutmix or none, by batches")
     losses = CrossEntropy, MeanSquaredError
     if type(task.experiment.loss) not in losses or not isinstance(task.experiment.optimizer, (Adam, SGD)):
-        known = "loss=cross_entropy or mse with optimizer=adam, adamw, momentum or nesterov"
-        raise UserError(f"benchmark: the PyTorch peer does {known}")
+        wanted = "loss=cross_entropy or mse with optimizer=adam, adamw, momentum or nesterov"
+        raise UserError(f"benchmark: the PyTorch peer does {wanted}")
 
 
 def loss_of(task: Task, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -62,12 +62,12 @@ class Step:
     def __post_init__(self) -> None:
         self.stopping, self.told = False, tf.Variable(False, trainable=False)
         self.rate_table = tf.constant(self.rates, tf.float32)
-        self.run: Callable[..., Done] = tf.function(self._run, autograph=False, jit_compile=self.jit)
+        self.run: Any = tf.function(self._run, autograph=False, jit_compile=self.jit)
         self.local = self.strategy.num_replicas_in_sync // self.workers  # replicas of this process
         self.answer = self._compiled(self._answer)
         self.evaluate = self._compiled(self._evaluate)
 
-    def _compiled(self, function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
+    def _compiled(self, function: Callable[..., tf.Tensor]) -> Any:
         return tf.function(function, autograph=False, jit_compile=self.jit, reduce_retracing=True)
 
     def stop(self) -> None:

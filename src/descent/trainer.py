@@ -204,15 +204,19 @@ def train(
         stops: steps that end a call.
         call_seconds: how long a call may take: the first then runs one step, the others what fits.
     """
-    most, compiled = pipeline.chunk if math.isinf(call_seconds) else 1, False
+    most, run = pipeline.chunk if math.isinf(call_seconds) else 1, None
     starts, began = pipeline.starts(start, stops), time.perf_counter()
     limits = [*starts, pipeline.steps][1:]  # none where all steps are done already
     for first, limit, chunk in zip(starts, limits, pipeline.training(start, stops), strict=True):
         begin, waited = first, time.perf_counter() - began
         while begin < limit:
             wanted = min(begin + most, limit)
+            given = chunk, tf.constant(begin - first), tf.constant(wanted - first)
+            compiled = run is not None
             try:
-                done = step.run(chunk, tf.constant(begin - first), tf.constant(wanted - first))
+                # All chunks have one shape; to look its function up anew would cost as much as steps of a small model.
+                run = run or step.run.get_concrete_function(*given)
+                done = run(*given)
                 end, sound, rows = first + int(done.end), bool(done.sound), done.rows.numpy()
             except (tf.errors.OpError, MemoryError) as error:
                 raise CallFailed from error
@@ -223,7 +227,7 @@ def train(
                 return
             if compiled and not math.isinf(call_seconds):
                 most = max(1, int(call_seconds * (end - begin) / (now - began)))
-            begin, began, waited, compiled = end, time.perf_counter(), 0.0, True
+            begin, began, waited = end, time.perf_counter(), 0.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -234,6 +238,7 @@ class Evaluator:
     pipeline: Pipeline
     batch_size: int
     cached: dict[Split, Any] = dataclasses.field(default_factory=dict)
+    compiled: dict[tuple[Split, bool], Any] = dataclasses.field(default_factory=dict)
 
     def outcome(self, split: Split, *, averaged: bool = False) -> Outcome:
         """What comes out for every sample of a split, in order, each exactly once.
@@ -249,10 +254,16 @@ class Evaluator:
         for chunk in self._chunks(split, size):
             if self.step.stopping:
                 raise Stopped
-            rows.append(self.step.evaluate(chunk, averaged).numpy())
+            rows.append(self._compiled(split, chunk, averaged)(chunk, averaged).numpy())
         joined = np.concatenate(rows).reshape(-1, self.pipeline.spec.outputs + 2)[:size]
         labels = joined[:, -1].astype(np.int64) if self.pipeline.spec.num_classes else joined[:, -1]
         return Outcome(labels, outputs=joined[:, :-2], losses=joined[:, -2])
+
+    def _compiled(self, split: Split, chunk: Any, averaged: bool) -> Any:
+        """The function for a split's chunks, which have one shape: it is looked up once, as in `train`."""
+        if (split, averaged) not in self.compiled:
+            self.compiled[split, averaged] = self.step.evaluate.get_concrete_function(chunk, averaged)
+        return self.compiled[split, averaged]
 
     def answers(self, raw: tf.Tensor) -> np.ndarray:
         """Probabilities [m, n], or real outputs [m, 1], for raw elements [m, ...], by the weights in the model."""
