@@ -170,7 +170,7 @@ def test_bad_rows_are_left_out_named_and_counted(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("content", "fields", "said"),
     [
-        (f"text,label\n{GOOD}".replace("word7", "wörd7").encode("latin-1"), {}, "row 9: not utf-8"),
+        (f"text,label\n{GOOD}".replace("word7", "wörd7").encode("latin-1"), {}, "row 9, column text: byte 0xf6 is not"),
         (f"words,label\n{GOOD}", {}, "has no such column; it has words, label"),
         (f"text,label\n{GOOD}", {"label_column": "target"}, "data.label_column=target: "),
         (f"text,label\n{GOOD}".replace(",b", ",a"), {}, "column label: every label is a; at least 2 classes"),

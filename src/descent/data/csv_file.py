@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import functools
 import hashlib
@@ -85,15 +86,25 @@ def _decoded(where: str, content: bytes, encoding: str, separator: str) -> str:
     except LookupError as error:
         raise UserError(f"data.encoding={encoding}: there is no such encoding; utf-8 or latin-1, say") from error
     except UnicodeDecodeError as error:
-        before = content[: error.start]
-        header = content.split(b"\n", 1)[0].decode("latin-1")
+        header = content.split(NEWLINE, 1)[0].decode("latin-1")
         mark = max(SEPARATORS, key=header.count) if separator == "auto" else separator
-        number = before.rsplit(b"\n", 1)[-1].count(mark.encode())
-        name = dict(enumerate(header.strip().split(mark))).get(number, str(number + 1))
-        raise UserError(
-            f"{where}: row {before.count(NEWLINE) + 1}, column {name}: byte 0x{content[error.start]:02x} is not "
-            f"{encoding}; name the file's own, as in data.encoding=latin-1"
-        ) from error
+        raise UserError(f"{where}: {misread(content, error.start, encoding, mark)}") from error
+
+
+def misread(content: bytes, at: int, encoding: str, separator: str | None) -> str:
+    """What is wrong with the byte `at` that place, with its row and (of a table) column."""
+    header, before = content.split(NEWLINE, 1)[0], content[:at]
+    column = ""
+    if separator:
+        names, cells = (
+            next(csv.reader([line.decode("latin-1").strip("\r") or " "], delimiter=separator))
+            for line in (header.removeprefix(codecs.BOM_UTF8), before.rsplit(NEWLINE, 1)[-1])
+        )
+        column = f", column {dict(enumerate(names, 1)).get(len(cells), len(cells))}"
+    return (
+        f"row {before.count(NEWLINE) + 1}{column}: byte 0x{content[at]:02x} is not {encoding}; "
+        "name the file's own, as in data.encoding=latin-1"
+    )
 
 
 def _rows(where: str, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:

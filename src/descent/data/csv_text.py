@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from descent import vocabulary
+from descent.data.csv_file import misread
 from descent.data.text import Corpus, Text, Texts
 from descent.data.verified import few
 from descent.types import Fraction, Split, UserError, part
@@ -131,10 +132,8 @@ class CsvText(Text):
         try:
             return raw.decode(self.encoding).removeprefix("\ufeff").splitlines(keepends=True)
         except UnicodeError as error:
-            place = raw[: getattr(error, "start", 0)].count(b"\n") + 1
-            raise UserError(
-                f"data.{key}={file}, row {place}: not {self.encoding}; say which it is, as in data.encoding=latin-1"
-            ) from error
+            wrong = misread(raw, getattr(error, "start", 0), self.encoding, DELIMITERS.get(file.suffix.lower()))
+            raise UserError(f"data.{key}={file}: {wrong}") from error
 
     def _raw(self, key: str, file: Path) -> bytes:
         try:
