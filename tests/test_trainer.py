@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import keras
 import numpy as np
 import pytest
 
@@ -48,6 +49,34 @@ def test_a_call_of_given_length_has_it():
     trainer = Trainer(steps=100, steps_per_call=7)
     assert trainer.chunk(trainer.clock(1000), 64, SMALL) == 7
     assert Trainer(steps=5, steps_per_call=7).chunk(Trainer(steps=5).clock(1000), 64, SMALL) == 5
+
+
+def dense():
+    return keras.layers.Dense(2)
+
+
+def convolution():
+    return keras.layers.Conv1D(2, 1)
+
+
+def recurrent():
+    return keras.Sequential([keras.layers.LSTM(2)])
+
+
+@pytest.mark.parametrize(
+    ("layer", "steps", "flops", "compiled"),
+    [
+        (dense, 1_460, SMALL, False),  # over in two seconds, and compiling takes as long
+        (dense, 100_000, SMALL, True),
+        (dense, 1_000, LARGE, True),
+        (convolution, 100_000, LARGE, False),
+        (recurrent, 100_000, LARGE, False),
+    ],
+)
+def test_xla_compiles_long_runs_of_models_that_gain(layer, steps, flops, compiled):
+    model = keras.Sequential([layer()])
+    assert Trainer(steps=steps).jits(model, steps, flops) is compiled
+    assert [Trainer(jit=jit).jits(model, steps, flops) for jit in (True, False)] == [True, False]
 
 
 def test_a_run_without_a_length_has_that_of_its_kind_of_data():

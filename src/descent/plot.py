@@ -60,6 +60,8 @@ def figure(rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.4, 3.
 def save(made: Figure, folder: Path, name: str) -> Path:
     """As PNG to look at and as SVG to print."""
     folder.mkdir(parents=True, exist_ok=True)
+    made.draw_without_rendering()
+    made.set_layout_engine("none")  # it has laid them out, and would do so for each format again
     made.savefig(folder / f"{name}.svg", metadata={"Date": None})
     made.savefig(folder / f"{name}.png")
     return folder / f"{name}.png"

@@ -44,6 +44,9 @@ CALL_SECONDS = 0.25  # of a call: long beside the milliseconds of entering it, a
 # 0.2 ms in whole loops of small models), and the speed of the rest (one to two hundred GFLOP/s on two cores).
 STEP_SECONDS, FLOPS_A_SECOND = 1e-4, 1e11
 LONGEST_CALL = 1024  # steps; longer ones gained nothing
+# XLA compiles for 2 s (a small MLP) to 8 s (a transformer). Without it a step's operations are called one by one, which
+# takes about a millisecond; a run that would be over sooner than this gains nothing from being compiled.
+PLAIN_STEP_SECONDS, WORTH_COMPILING = 1e-3, 10.0
 
 
 @part
@@ -59,7 +62,8 @@ class Trainer:
         eval_every: how often the validation split is evaluated; also after the last step.
         log_every: steps between rows of the log.
         steps_per_call: steps that one call of the compiled program runs.
-        jit: compile the loop whole with XLA; "auto": where the model has no convolution (on a CPU).
+        jit: compile the loop whole with XLA; "auto": where it pays. On a CPU that is a run that would take ten
+            seconds without (a guess by steps and FLOPs), of a model without convolutions and loops over time.
         nonfinite: on a loss or gradient that is not finite, halt the run, skip the update, or roll back: go back to
             the last checkpoint that was due, with a lower rate.
         nonfinite_limit: steps skipped in a row, or rollbacks in all, after which the run halts.
@@ -120,11 +124,15 @@ class Trainer:
         """
         if self.steps_per_call != "auto":
             return min(clock.steps, self.steps_per_call)
-        step = STEP_SECONDS + 3 * flops * self.batch_size / FLOPS_A_SECOND  # backward is twice forward
+        step = STEP_SECONDS + self._arithmetic(flops)
         fits = CHUNK_VALUES // (self.batch_size * values)
         most = max(1, min(LONGEST_CALL, int(CALL_SECONDS / step), fits))
         interval = min(clock.steps, clock.in_steps(self.eval_every))
         return math.ceil(interval / math.ceil(interval / most))
+
+    def _arithmetic(self, flops: float) -> float:
+        """Seconds of a step's arithmetic, as guessed: backward is twice forward."""
+        return 3 * flops * self.batch_size / FLOPS_A_SECOND
 
     def cores(self) -> int:
         return self.threads or len(os.sched_getaffinity(0))
@@ -138,12 +146,17 @@ class Trainer:
         """How long a call may take. A loop compiled whole cannot be stopped, and is kept short unless told."""
         return CALL_SECONDS if jit and self.steps_per_call == "auto" else math.inf
 
-    def jits(self, model: keras.Model) -> bool:
-        """XLA wins on small dense work and loses on CPU convolutions and on loops over time."""
+    def jits(self, model: keras.Model, steps: int, flops: float) -> bool:
+        """Whether a run of so many steps is compiled by XLA, with a model of so many FLOPs forward a sample.
+
+        XLA wins on small dense work and loses on CPU convolutions and on loops over time.
+        """
         if self.jit != "auto":
             return self.jit
-        gpu = bool(tf.config.list_physical_devices("GPU"))
-        return gpu or not any(_convolves(layer) for layer in model.layers)
+        if tf.config.list_physical_devices("GPU"):
+            return True
+        plain = steps * (PLAIN_STEP_SECONDS + self._arithmetic(flops))
+        return plain > WORTH_COMPILING and not any(_convolves(layer) for layer in model.layers)
 
 
 def _convolves(layer: keras.Layer) -> bool:

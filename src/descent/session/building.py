@@ -60,7 +60,8 @@ def build(experiment: Experiment) -> Built:
     source, spec, trainer = experiment.data.open(), experiment.data.spec, experiment.trainer
     with scope(strategy), seeds.initialization(experiment.seed):
         state = _state(experiment, first=experiment.strategy.worker() * count // experiment.strategy.workers())
-    step, flops = _step(experiment, state, strategy), metric.flops(state.model)
+    flops = metric.flops(state.model)
+    step = _step(experiment, state, strategy, flops)
     pipeline = Pipeline(
         source=source,
         spec=spec,
@@ -120,7 +121,8 @@ def _state(experiment: Experiment, first: int) -> State:
     )
 
 
-def _step(experiment: Experiment, state: State, strategy: tf.distribute.Strategy) -> Step:
+def _step(experiment: Experiment, state: State, strategy: tf.distribute.Strategy, flops: float) -> Step:
+    jit = experiment.trainer.jits(state.model, experiment.clock.steps, flops)
     gradient = Gradient(
         model=state.model,
         spec=experiment.data.spec,
@@ -138,7 +140,7 @@ def _step(experiment: Experiment, state: State, strategy: tf.distribute.Strategy
         regularization=experiment.regularization,
         clipping=experiment.clipping,
         rates=experiment.rates(),
-        jit=strategy is tf.distribute.get_strategy() and experiment.trainer.jits(state.model),
+        jit=jit and strategy is tf.distribute.get_strategy(),
         strategy=strategy,
         worker=experiment.strategy.worker(),
         workers=experiment.strategy.workers(),
