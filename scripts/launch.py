@@ -1,9 +1,9 @@
 """Trains in several processes of this machine: python scripts/launch.py [workers=2] [restarts=3] [KEY=VALUE ...]
 
 Each is `python train.py strategy=multi_worker KEY=VALUE ...` with a TF_CONFIG on 127.0.0.1. Where one is lost (killed,
-stopped, out of memory), all are ended and started again, and the run goes on from its last checkpoint, up to `restarts`
-times. Any overrides of `train.py` may follow; `hydra.run.dir=FOLDER` names the run's folder, and one that holds a part
-of the run is continued. The cores are shared out evenly, unless `trainer.threads` is given.
+stopped, out of memory, out of reach), all are ended and started again, and the run goes on from its last checkpoint, up
+to `restarts` times. Any overrides of `train.py` may follow; `hydra.run.dir=FOLDER` names the run's folder, and one that
+holds a part of the run is continued. The cores are shared out evenly, unless `trainer.threads` is given.
 
 Ends with the code of the run: 0 completed, 2 a mistake in the command, 3 halted, 4 failed, 5 a worker was lost and no
 restart is left, 130 interrupted.
@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
 
 from descent.cluster import Lost, free_ports, tf_config
@@ -45,13 +45,19 @@ class Launch:
 
 
 def start(workers: int, overrides: list[str]) -> list[subprocess.Popen[bytes]]:
-    """One process a worker; they share this one's output."""
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
+    """One process a worker, on 127.0.0.1."""
+    return start_at([f"127.0.0.1:{port}" for port in free_ports(workers)], [[]] * workers, overrides)
+
+
+def start_at(
+    addresses: Sequence[str], before: Sequence[Sequence[str]], overrides: list[str]
+) -> list[subprocess.Popen[bytes]]:
+    """One process an address, its command after the words `before` it; they share this one's output."""
     processes = []
-    for task in range(workers):
+    for task, prefix in enumerate(before):
         quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ}
         words = ["strategy=multi_worker", "resume=auto", *overrides]
-        command = [sys.executable, str(PROJECT / "train.py"), *words]
+        command = [*prefix, sys.executable, str(PROJECT / "train.py"), *words]
         environment = {**quiet, "TF_CONFIG": tf_config(addresses, task)}
         # A session of its own: Ctrl-C reaches it once, through this process.
         processes.append(subprocess.Popen(command, env=environment, start_new_session=True))

@@ -1,13 +1,15 @@
-"""Kills and stops workers at random moments: python scripts/worker_campaign.py kills=20 [seed=N] [out=FOLDER].
+"""Takes workers from each other at random moments: python scripts/worker_campaign.py kills=20 [seed=N] [out=FOLDER].
 
 Each run trains in two processes, as `scripts/launch.py` starts them. At a random moment after a new checkpoint a random
-one of them is killed (SIGKILL) or stopped (SIGSTOP). The other has to notice, and to end with code 5 within 30 seconds.
+one of them is killed (SIGKILL) or stopped (SIGSTOP), or, where network namespaces can be made (as root), the network
+between them is cut. The other, of a cut network both, has to notice, and to end with code 5 within 30 seconds.
 All are started again, until the run is done. Its final state (model, optimizer, averages, host state) and its log
 `metrics.jsonl` must then be those of a run in two processes that nobody disturbed, to the bit.
 """
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
 import signal
@@ -19,7 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
+import cable
 import launch
+from cable import Cable
 from descent import UserError, checkpoint, part
 from descent.command import run_script
 from descent.types import Count, Whole
@@ -33,7 +37,8 @@ WORDS = (
 WITHIN = 30.0  # seconds in which the loss is to be noticed
 START = 180.0  # seconds a start may take until there is a new checkpoint
 MOST = 8  # kills of one run, so that it ends
-SIGNALS = (signal.SIGKILL, signal.SIGSTOP)
+CUT = "cut network"
+KINDS = (signal.SIGKILL.name, signal.SIGSTOP.name, CUT)
 
 
 @part
@@ -42,7 +47,7 @@ class WorkerCampaign:
 
     Attributes:
         kills: how many.
-        seed: of the moments and the workers; the signals take turns.
+        seed: of the moments and the workers; the kinds of loss take turns.
         out: a folder for the runs; None: a temporary one. Those that differ are kept in any case.
     """
 
@@ -53,26 +58,28 @@ class WorkerCampaign:
     def __call__(self) -> None:
         folder = Path(self.out or tempfile.mkdtemp(prefix="worker-campaign-"))
         draw, found, runs = random.Random(self.seed), list[tuple[str, float]](), 0
+        kinds = KINDS if cable.possible() else KINDS[:2]
         finish(folder / "whole")
         while len(found) < self.kills:
             place = folder / f"run-{runs}"
             for _ in range(min(MOST, self.kills - len(found))):
-                kind = SIGNALS[len(found) % len(SIGNALS)]
-                found.append((kind.name, disturbed(place, kind, draw)))
-                print(f"{len(found)}: {kind.name}, noticed after {found[-1][1]:.1f} s", flush=True)
+                kind = kinds[len(found) % len(kinds)]
+                found.append((kind, disturbed(place, kind, draw)))
+                print(f"{len(found)}: {kind}, noticed after {found[-1][1]:.1f} s", flush=True)
             finish(place)
             compare(folder / "whole", place)
             shutil.rmtree(place)
             runs += 1
-        kinds = Counter(kind for kind, _ in found)
-        told = ", ".join(f"{kinds[kind]} {kind}" for kind in sorted(kinds))
+        counts = Counter(kind for kind, _ in found)
+        told = ", ".join(f"{counts[kind]} {kind}" for kind in sorted(counts))
         slowest = max(seconds for _, seconds in found)
         print(f"{len(found)} losses ({told}) in {runs} runs, noticed within {slowest:.1f} s: all equal")
         shutil.rmtree(folder)
 
 
-def begun(place: Path) -> list[subprocess.Popen[bytes]]:
-    return launch.start(2, [*WORDS, f"hydra.run.dir={place}"])
+def begun(place: Path, joined: Cable | None = None) -> list[subprocess.Popen[bytes]]:
+    words = [*WORDS, f"hydra.run.dir={place}"]
+    return launch.start_at(joined.addresses, joined.before, words) if joined else launch.start(2, words)
 
 
 def finish(place: Path) -> None:
@@ -83,35 +90,44 @@ def finish(place: Path) -> None:
         raise UserError(f"{place}: the workers ended with {codes}")
 
 
-def disturbed(place: Path, kind: signal.Signals, draw: random.Random) -> float:
-    """Goes on until a random moment, and disturbs a worker; returns after how many seconds the other had ended."""
+def disturbed(place: Path, kind: str, draw: random.Random) -> float:
+    """Goes on until a random moment, and disturbs; returns after how many seconds all had ended that should."""
     before = newest(place)
-    processes = begun(place)
-    with launch.forwarding(processes):
-        until = time.monotonic() + START
-        while newest(place) == before:
-            if time.monotonic() > until or any(process.poll() is not None for process in processes):
-                raise UserError(f"{place}: no new checkpoint, {[process.poll() for process in processes]}")
-            time.sleep(0.05)
-        time.sleep(draw.uniform(0, 1))
-        victim, other = draw.sample(processes, 2)
-        victim.send_signal(kind)
-        return noticed(other)
+    with cable.cable() if kind == CUT else contextlib.nullcontext() as joined:
+        processes = begun(place, joined)
+        with launch.forwarding(processes):
+            await_checkpoint(place, before, processes)
+            time.sleep(draw.uniform(0, 1))
+            victim, other = draw.sample(processes, 2)
+            if joined:
+                joined.cut()
+                return noticed(processes)
+            victim.send_signal(signal.Signals[kind])
+            return noticed([other])
 
 
-def noticed(other: subprocess.Popen[bytes]) -> float:
-    """Seconds until the worker that is left has ended.
+def await_checkpoint(place: Path, before: int, processes: list[subprocess.Popen[bytes]]) -> None:
+    until = time.monotonic() + START
+    while newest(place) == before:
+        if time.monotonic() > until or any(process.poll() is not None for process in processes):
+            raise UserError(f"{place}: no new checkpoint, {[process.poll() for process in processes]}")
+        time.sleep(0.05)
+
+
+def noticed(left: list[subprocess.Popen[bytes]]) -> float:
+    """Seconds until the workers that are left have ended.
 
     Raises:
-        UserError: it has not in time, or with another code.
+        UserError: one has not in time, or with another code.
     """
     began = time.monotonic()
-    try:
-        code = other.wait(WITHIN)
-    except subprocess.TimeoutExpired as error:
-        raise UserError(f"the loss of a worker was not noticed in {WITHIN:g} s") from error
-    if code != launch.Lost.code:
-        raise UserError(f"a worker whose other was lost ended with {code}, not {launch.Lost.code}")
+    for process in left:
+        try:
+            code = process.wait(began + WITHIN - time.monotonic())
+        except subprocess.TimeoutExpired as error:
+            raise UserError(f"the loss of a worker was not noticed in {WITHIN:g} s") from error
+        if code != launch.Lost.code:
+            raise UserError(f"a worker whose other was lost ended with {code}, not {launch.Lost.code}")
     return time.monotonic() - began
 
 

@@ -50,10 +50,30 @@ def test_two_processes_train_as_one(tmp_path):
 
 @pytest.mark.slow
 def test_a_lost_worker_is_noticed_and_the_run_goes_on_to_the_same_end(scripts, tmp_path, capsys):
-    """Once killed, once stopped; the full number is for the command."""
+    """Once killed, once stopped, once cut off where that can be done; the full number is for the command."""
     campaign = importlib.import_module("worker_campaign")
-    campaign.WorkerCampaign(kills=2, out=str(tmp_path / "runs"))()
-    assert "2 losses (1 SIGKILL, 1 SIGSTOP) in 1 runs" in capsys.readouterr().out
+    cut = campaign.cable.possible()
+    campaign.WorkerCampaign(kills=2 + cut, out=str(tmp_path / "runs"))()
+    told = "3 losses (1 SIGKILL, 1 SIGSTOP, 1 cut network)" if cut else "2 losses (1 SIGKILL, 1 SIGSTOP)"
+    assert f"{told} in 1 runs" in capsys.readouterr().out
+
+
+def test_a_process_that_cannot_leave_a_call_ends_when_another_is_lost(tmp_path):
+    """As where the call under way was cancelled, and what it held cannot be let go of."""
+    lines = (
+        "import pathlib, threading",
+        "from descent.cluster import LOST",
+        "from descent.session import peers",
+        "peers.GRACE = 0.1",
+        f"with peers.watched(1, pathlib.Path({str(tmp_path / 'own')!r})):",
+        "    LOST.set()",
+        "    threading.Event().wait(60)",
+    )
+    (tmp_path / "own").mkdir()
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == cluster.Lost.code
+    assert "worker 1: another worker is lost" in done.stderr
+    assert not (tmp_path / "own").exists()
 
 
 @pytest.mark.slow

@@ -6,10 +6,13 @@ import contextlib
 import json
 import re
 import socket
+import threading
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from descent.types import UserError
+
+LOST = threading.Event()  # set where another of the processes that compute together does not answer any more
 
 
 class Lost(UserError):

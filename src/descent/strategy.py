@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
+import time
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Annotated, Any, Protocol, runtime_checkable
@@ -11,13 +14,15 @@ from etils import epy
 from pydantic import BeforeValidator, Field
 
 from descent import cluster
-from descent.cluster import Cluster, Lost
+from descent.cluster import LOST, Cluster, Lost
 from descent.types import Count, Names, UserError, Whole, part
 
 with epy.lazy_imports():
     import tensorflow as tf
 
 PATIENCE = 600  # seconds in which all workers have to have started
+ANSWER = 8  # seconds a worker has to answer whether it lives
+BEGIN = 15  # seconds the watch over the workers may take to begin, once all have come
 
 
 @runtime_checkable
@@ -138,7 +143,7 @@ class MultiWorker(Single):
         return self.workers() if known else None
 
     def build(self) -> tf.distribute.Strategy:
-        _watch()
+        _watch(self.workers())
         resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
             tf.train.ClusterSpec({"worker": list(self.cluster.addresses)}),
             task_type="worker",
@@ -152,27 +157,70 @@ class MultiWorker(Single):
             raise Lost(f"strategy=multi_worker: not all workers came: {' '.join(str(error).split())[:200]}") from error
         except RuntimeError as error:
             if "Timeout" in str(error):
-                raise Lost(f"strategy=multi_worker: not all workers came within {PATIENCE} s") from error
+                raise Lost("strategy=multi_worker: a worker that had come is lost") from error
             raise UserError(
                 "strategy=multi_worker: TensorFlow already runs in this process, and can no longer join others; "
                 "use a process of its own"
             ) from error
 
 
-def _watch() -> None:
+def _watch(workers: int) -> None:
     """Has every worker ask the others every few seconds whether they live, so that a stopped one is noticed too.
 
     It is TensorFlow's own watch, in shorter intervals: a lost worker makes the call under way fail on all others, after
     at most 5 + 2 * 8 seconds. The coordination service, which would be there instead, takes SIGTERM for itself.
+
+    The watch begins with a sum over all workers, in which nobody is watched yet. Its time limit would have to be as
+    long as a start may take, and a network cut then would go unnoticed as long; so they meet first, and it is short.
+
+    Where it finds one lost it cancels the call under way, which does not always end the call: `LOST` says so too.
     """
-    from tensorflow.python.distribute.collective_all_reduce_strategy import CollectiveAllReduceExtended
+    from tensorflow.python.distribute.collective_all_reduce_strategy import CollectiveAllReduceExtended as Watched
     from tensorflow.python.eager import context
 
     context.context().configure_coordination_service(service_type="")
-    CollectiveAllReduceExtended._check_health_initial_timeout = PATIENCE
-    CollectiveAllReduceExtended._check_health_interval = 5
-    CollectiveAllReduceExtended._check_health_timeout = 8
-    CollectiveAllReduceExtended._check_health_retry_limit = 2
+    begin, watch = (inspect.unwrap(f) for f in (Watched._start_check_health_thread, Watched._check_health))
+
+    @functools.wraps(begin)
+    def met(own: Watched) -> None:
+        _meet(workers)
+        begin(own)
+
+    @functools.wraps(watch)
+    def telling(own: Watched) -> None:
+        watch(own)
+        if not own._check_health_thread_should_stop.is_set():
+            LOST.set()
+
+    Watched._start_check_health_thread, Watched._check_health = met, telling
+    Watched._check_health_initial_timeout = BEGIN
+    Watched._check_health_interval = 5
+    Watched._check_health_timeout = ANSWER
+    Watched._check_health_retry_limit = 2
+
+
+def _meet(workers: int) -> None:
+    """Waits until every worker has answered once.
+
+    Raises:
+        Lost: one has not in time.
+    """
+    until = time.monotonic() + PATIENCE
+    for worker in range(workers):
+        while not _answers(worker):
+            if time.monotonic() > until:
+                raise Lost(f"strategy=multi_worker: worker {worker} has not come within {PATIENCE} s")
+            time.sleep(1)
+
+
+def _answers(worker: int) -> bool:
+    from tensorflow.python.eager import context
+
+    try:
+        context.context().check_collective_ops_peer_health(f"/job:worker/replica:0/task:{worker}", ANSWER * 1000)
+    except (tf.errors.UnavailableError, tf.errors.DeadlineExceededError):
+        return False
+    return True
 
 
 def _gpus() -> list[Any]:

@@ -7,21 +7,23 @@ import os
 import pickle
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 from etils import epy
 
 from descent import replicas
-from descent.cluster import Lost
+from descent.cluster import LOST, Lost
 from descent.trainer import CallFailed
 
 with epy.lazy_imports():
     import tensorflow as tf
 
 T = TypeVar("T")
+GRACE = 4  # seconds a process has to end by itself after another is lost
 
 
 class Alone:
@@ -87,18 +89,36 @@ class Workers(Alone):
 @contextlib.contextmanager
 def watched(worker: int, folder: Path, last: Callable[[], object] = bool) -> Iterator[None]:
     """Ends the process where another is lost; the folder of one that is not the chief is of no use to anyone."""
+    over = threading.Event()
+    threading.Thread(target=_wait, args=(over, worker, folder), name="lost", daemon=True).start()
     try:
         yield
     except (tf.errors.OpError, CallFailed) as error:
         cause = error.__cause__ or error
-        if not isinstance(cause, _gone()):
+        if not (LOST.is_set() or isinstance(cause, _gone())):
             raise
         last()
-        if worker:
-            shutil.rmtree(folder, ignore_errors=True)
-        print(f"\nworker {worker}: another worker is lost: {_short(cause)}", file=sys.stderr, flush=True)
-        sys.stdout.flush()
-        os._exit(Lost.code)  # TensorFlow's own end would wait for the others
+        _end(worker, folder, _short(cause))
+    finally:
+        over.set()
+
+
+def _wait(over: threading.Event, worker: int, folder: Path) -> None:
+    """Ends the process some seconds after another is lost, unless it is over then.
+
+    A call that waits for another may go on waiting after it was cancelled, and saving may hang with a network's disk.
+    """
+    while not over.is_set():
+        if LOST.wait(1) and not over.wait(GRACE):
+            _end(worker, folder, "it does not answer")
+
+
+def _end(worker: int, folder: Path, reason: str) -> NoReturn:
+    if worker:
+        shutil.rmtree(folder, ignore_errors=True)
+    print(f"\nworker {worker}: another worker is lost: {reason}", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(Lost.code)  # TensorFlow's own end would wait for the others
 
 
 def _gone() -> tuple[type[Exception], ...]:
