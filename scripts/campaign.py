@@ -64,18 +64,21 @@ class Campaign:
     def __call__(self) -> None:
         folder = Path(self.out or tempfile.mkdtemp(prefix="campaign-"))
         began, counts, runs = time.monotonic(), Counter[str](), 0
-        prepared = prepare(folder)
+        prepared: dict[str, Prepared] = {}
+        prepare(folder)
         draw = random.Random(self.seed)
         while counts.total() < self.kills:
             name = list(RUNS)[runs % len(RUNS)]
             place = folder / f"run-{runs}"
+            if name not in prepared:  # a short campaign does not come to all
+                prepared[name] = Prepared(compose(*COMMON, *RUNS[name]), folder / f"unbroken-{runs}")
             counts += prepared[name].torment(place, draw)
             runs += 1
             shutil.rmtree(place)
             print(f"{counts.total()} kills, {runs} runs done and equal", flush=True)
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
         seconds = time.monotonic() - began
-        print(f"{counts.total()} kills ({kinds}) in {runs} runs of {len(RUNS)} kinds: all equal ({seconds:.0f} s)")
+        print(f"{counts.total()} kills ({kinds}) in {runs} runs of {len(prepared)} kinds: all equal ({seconds:.0f} s)")
         shutil.rmtree(folder)
 
 
@@ -128,7 +131,7 @@ class Trap:
         owners: dict[str, tuple[Any, str]] = {
             "fsync": (os, "fsync"),
             "rename": (Path, "rename"),
-            "evaluation": (Evaluator, "metrics" if self.after else "outputs"),
+            "evaluation": (Evaluator, "outcome"),
             "call": (Step, "update"),
         }
         if self.kind in owners:
@@ -148,8 +151,8 @@ class Trap:
         return inner
 
 
-def prepare(folder: Path) -> dict[str, Prepared]:
-    """Imports what every start needs, and makes the unbroken runs."""
+def prepare(folder: Path) -> None:
+    """Imports what every start needs."""
     import keras  # noqa: F401
     import tensorflow  # noqa: F401
 
@@ -157,10 +160,6 @@ def prepare(folder: Path) -> dict[str, Prepared]:
 
     report.draw = lambda *_: None  # figures are made from the rest, and take a second
     folder.mkdir(parents=True, exist_ok=True)
-    return {
-        name: Prepared(compose(*COMMON, *words), folder / f"unbroken-{i}")
-        for i, (name, words) in enumerate(RUNS.items())
-    }
 
 
 def start(experiment: Experiment, folder: Path, trap: Callable[[], None]) -> int:

@@ -113,20 +113,46 @@ def test_what_is_queued_again_is_the_same_job(cluster: Callable[..., Cluster], t
     assert not again.args
 
 
+GATE = """
+import os, time
+from pathlib import Path
+from descent import part
+from descent.types import Verdict
+
+@part
+class Gate:
+    def __call__(self, memory, record):
+        place = Path(os.environ["GATE"])
+        (place / "waiting").write_text(str(os.getpid()))
+        while not (place / "open").exists():
+            time.sleep(0.05)
+        return Verdict(memory)
+"""
+
+
+@pytest.fixture
+def gated(tmp_path: Path) -> dict[str, str]:
+    """An environment with a callback that holds a run at its first record: nothing depends on how fast it is."""
+    (tmp_path / "gates.py").write_text(GATE)
+    return {**os.environ, "PYTHONPATH": str(tmp_path), "GATE": str(tmp_path)}
+
+
 @pytest.mark.slow
-def test_a_job_outlives_its_launcher_and_a_preemption_bit_for_bit(name: str):
+def test_a_job_outlives_its_launcher_and_a_preemption_bit_for_bit(name: str, gated: dict[str, str], tmp_path: Path):
     """The launcher is killed, the same command finds the job again, the job is preempted, saves and goes on."""
     pytest.importorskip("submitit")
-    words = ["seed=0", "model=cnn", "trainer.steps=3000", "trainer.eval_every=100st"]
-    first = subprocess.Popen(command(name, *LAUNCHERS["submitit"], *words), stdout=subprocess.DEVNULL)
-    here = PROJECT / "outputs" / name
-    wait_for(lambda: any(here.glob("sweep-*/*/timing.jsonl")))
+    model = ["model=cnn", "model.widths=[4,8]", "model.dense=8"]
+    words = ["seed=0", *model, "trainer.steps=300", "trainer.eval_every=100st", "+callback.gate._target_=gates.Gate"]
+    here, sweep = PROJECT / "outputs" / name, command(name, *LAUNCHERS["submitit"], *words)
+    first = subprocess.Popen(sweep, env=gated, stdout=subprocess.DEVNULL)
+    wait_for(lambda: (tmp_path / "waiting").exists())
     first.kill()
     first.wait()
-    again = subprocess.Popen(command(name, *LAUNCHERS["submitit"], *words), stdout=subprocess.PIPE, text=True)
-    time.sleep(5)
-    (note,) = here.glob("sweep-*/.submitit/*.json")
-    os.kill(json.loads(note.read_text())["pid"], signal.SIGUSR1)
+    again = subprocess.Popen(sweep, env=gated, stdout=subprocess.PIPE, text=True)
+    assert again.stdout is not None
+    assert next(line for line in again.stdout if line.startswith("sweep ")).split() == ["sweep", "1", "jobs"]
+    os.kill(int((tmp_path / "waiting").read_text()), signal.SIGUSR1)
+    (tmp_path / "open").touch()
     out, _ = again.communicate(timeout=400)
     assert again.returncode == 0, out
     (folder,) = folders(name).values()
@@ -138,7 +164,7 @@ def test_a_job_outlives_its_launcher_and_a_preemption_bit_for_bit(name: str):
     assert (events.count("started"), events.count("resumed")) == (1, 1)
     plain = command(name, *words, f"hydra.run.dir={here / 'plain'}")
     plain.remove("-m")
-    subprocess.run(plain, check=True, capture_output=True, timeout=400)
+    subprocess.run(plain, env=gated, check=True, capture_output=True, timeout=400)
     assert (folder / "metrics.jsonl").read_bytes() == (here / "plain/metrics.jsonl").read_bytes()
 
 

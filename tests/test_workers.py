@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import QUICK
 from descent import cluster, compose
 from descent.identity import identity
 from test_replicas import EVERYTHING, apart, state
@@ -33,8 +34,7 @@ def launched(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path):
-    alone = [sys.executable, str(ROOT / "train.py"), *RUN, "trainer.jit=false", f"hydra.run.dir={tmp_path / 'alone'}"]
-    subprocess.run(alone, check=True, capture_output=True, cwd=tmp_path)
+    compose(*QUICK, *EVERYTHING).run(tmp_path / "alone")
     for name in ("a", "b"):
         done = launched(tmp_path / name, *RUN)
         assert done.returncode == 0, done.stderr
@@ -95,8 +95,8 @@ def test_a_signal_to_one_stops_all_and_slurms_script_goes_on(tmp_path):
         "SLURM_JOB_ID": "77",
     }  # fmt: skip
     words = [word for word in RUN if word != "trainer.steps=100"]
-    more = ["trainer.steps=1500", "strategy.port=23517", "trainer.steps_per_call=10"]
-    command = ["bash", str(ROOT / "scripts/slurm.sh"), str(folder), *words, *more]
+    steps = ["trainer.steps=600", "callback.checkpoint.every=50st", "trainer.steps_per_call=10"]
+    command = ["bash", str(ROOT / "scripts/slurm.sh"), str(folder), *words, *steps, "strategy.port=23517"]
     job = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     until = time.monotonic() + 120
     while not list(folder.glob("checkpoints/step-*")):
