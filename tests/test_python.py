@@ -45,6 +45,11 @@ def test_composed_and_hand_built_runs_are_one_value():
     assert composed == by_hand()
 
 
+def test_a_list_of_overrides_is_a_message():
+    with pytest.raises(UserError, match=r"compose: \['seed=1'\] is no text"):
+        compose(["seed=1"])
+
+
 def test_a_loaded_run_has_its_model_config_and_metrics(folder):
     result = by_hand().run(folder)
     loaded = load(folder)

@@ -198,6 +198,8 @@ def compose(*overrides: str) -> Experiment:
     Raises:
         UserError: an override is wrong, in one line.
     """
+    if wrong := [word for word in overrides if not isinstance(word, str)]:
+        raise UserError(f"compose: {wrong[0]!r} is no text; write compose('optimizer=sgd', 'seed=1')")
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
