@@ -184,7 +184,7 @@ def served(folder: Path) -> Iterator[str]:
             assert server.stderr is not None
             yield next(found[0] for line in server.stderr if (found := re.search(r"http://127\.0\.0\.1:\d+", line)))
         finally:
-            server.terminate()
+            server.kill()  # it has nothing to save, and at SIGTERM may wait for its own threads for ever
 
 
 def asked(address: str) -> Any:
