@@ -30,7 +30,7 @@ FAR = 28  # a shift is one pixel in so many
 
 
 def outcome(built: Built, split: Split, count: int, kind: Views) -> Outcome:
-    """Logarithms of mean probabilities over `count` views, or mean real outputs; the loss is of single answers.
+    """Logarithms of mean probabilities over `count` views, or mean real outputs; no losses: those are of one answer.
 
     The first view is the sample as it is. `augmentation` draws the others as the run's training would at steps past its
     end, so that evaluating again gives the same; `shift` takes mirror images, where they keep their label, and shifts

@@ -99,8 +99,9 @@ class Observer:
 
     def _flush(self) -> None:
         """Writes the rows out; where that fails they wait, and so does the message that all is well again."""
-        self.loggers.write(self.due)
-        self.due = []
+        if self.due:  # not at every call: it would wake the loggers' threads for nothing
+            self.loggers.write(self.due)
+            self.due = []
         try:
             self.log.flush()
         except OSError as error:
