@@ -8,6 +8,7 @@ same augmentation, mixing, loss, clipping, optimizer, rates and metrics:
     fit_best                  with steps_per_execution, and jit_compile on (fit_xla) and off (fit_graph)
     loop                      a custom loop as in the tutorials: a tf.function a step, Keras metrics
     torch, torch_compile      PyTorch (pip install 'descent[torch]'), eager and compiled
+    torch_plain               as its tutorials have it: a DataLoader, and the optimizer not fused
     torch_bf16, torch_bf16_compile    the same under bfloat16 autocast with channels last
     descent_bf16              Descent in mixed_bfloat16
     silent, unsaved           Descent without logging; without checkpoints
@@ -45,7 +46,8 @@ ALWAYS = ("callback=[checkpoint]", "trainer.epochs=null", "trainer.steps=1000000
 ALIASES = {"fit_best": ("fit_graph", "fit_xla")}
 # The names in `benchmark_peers.worker.VARIANTS`.
 KNOWN = (
-    *("fit", "fit_graph", "fit_xla", "loop", "torch", "torch_compile", "torch_bf16", "torch_bf16_compile"),
+    *("fit", "fit_graph", "fit_xla", "loop", "torch", "torch_plain", "torch_compile"),
+    *("torch_bf16", "torch_bf16_compile"),
     *("descent_bf16", "silent", "unsaved", "one_thread", "two_workers", "input", "keras_input"),
 )
 ONLY_INPUT = ("input", "keras_input")

@@ -51,6 +51,17 @@ def test_rows_of_the_log_have_the_documented_names(quick, folder):
     assert all(set(row) == {"step", "epoch", "val/loss", "val/accuracy"} | train for row in rows)
 
 
+def test_what_a_row_holds_does_not_depend_on_which_steps_are_logged(quick, tmp_path):
+    """Norms are computed where they are logged alone: every seventh step, and where there is an evaluation."""
+    words = ("trainer.eval_every=10st", "clipping=global_norm", "trainer.steps_per_call=8")
+    for n in (1, 7):
+        quick(*words, f"trainer.log_every={n}").run(tmp_path / str(n))
+    full, few = (read_rows(tmp_path / name / "metrics.jsonl") for name in "17")
+    assert [row["step"] for row in few] == [7, 10, 14, 20]
+    assert few == [row for row in full if row["step"] in (7, 10, 14, 20)]
+    assert all(np.isfinite(list(row.values())).all() for row in full)
+
+
 def test_the_saved_config_makes_the_same_run(quick, tmp_path):
     from descent.config import load_experiment
 

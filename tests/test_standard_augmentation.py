@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from scipy import stats
+from scipy import ndimage, stats
 
 from descent import seeds
 from descent.augmentation import Standard, geometry
@@ -71,6 +71,38 @@ def test_quarter_turns_of_a_square_are_counterclockwise_and_exact(size, turns):
 @every_shape
 def test_half_a_turn_is_exact_for_any_shape(shape):
     assert np.array_equal(moved(images(shape), rotation=math.pi), images(shape)[:, ::-1, ::-1])
+
+
+@every_fill
+@every_shape
+@pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
+def test_a_warp_takes_what_scipy_finds_at_the_same_places(shape, fill, interpolation):
+    x, modes = images(shape).astype(np.float32), {"constant": "grid-constant", "wrap": "grid-wrap"}
+    shifts = [[1.2, -0.4], [3.3, 9.1], [-8, 0.6]]
+    plan = {"rotation": [0.5, -2.0, 0.0], "zoom": [0.3, -1.0, -0.7], "translation": shifts}
+    matrix = geometry.composed({name: tf.constant(value, tf.float32) for name, value in plan.items()})
+    moved = geometry.warp(tf.constant(x), matrix, interpolation=interpolation, fill_mode=fill, fill=99.0).numpy()
+    middle = np.array([shape[1] - 1, shape[0] - 1, 0])[:, None, None] / 2
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    places = np.stack([columns, rows, np.ones_like(rows)]) - middle
+    for image, after, backwards in zip(x, moved, matrix.numpy().astype(np.float64), strict=True):
+        column, row, _ = np.einsum("ij,jhw->ihw", backwards, places) + middle
+        for channel in range(shape[2]):
+            expected = ndimage.map_coordinates(
+                image[..., channel], [row, column], order=int(interpolation == "bilinear"), cval=99.0,
+                mode=modes.get(fill, fill), prefilter=False,
+            )  # fmt: skip
+            np.testing.assert_allclose(after[..., channel], expected, atol=5e-3)
+
+
+def test_in_a_graph_the_same_comes_out_of_one_compiled_loop():
+    x = tf.constant(images((9, 12, 3), 16))
+    part = Standard(flip=True, fill_mode="reflect")
+    plan = part.draw(tf.constant([1, 2], tf.int64), x.shape)
+    compiled = tf.function(part.apply, autograph=False)
+    assert np.abs(compiled(plan, x).numpy().astype(int) - part.apply(plan, x).numpy()).max() <= 1
+    (call,) = [op for op in compiled.get_concrete_function(plan, x).graph.get_operations() if "Call" in op.type]
+    assert call.get_attr("_XlaMustCompile")
 
 
 @every_fill

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from descent.statistics import band, holm, interval, paired, steps_to
+from descent.statistics import band, holm, interval, log_band, paired, steps_to
 
 RNG = np.random.default_rng(0)
 
@@ -38,6 +38,15 @@ def test_a_curve_that_ends_or_breaks_leaves_the_band_to_the_others():
     broken = np.vstack([curves, [np.nan, np.inf, -np.inf]])
     np.testing.assert_array_equal(band(broken), band(curves))
     assert np.isnan(band(np.full((2, 1), np.nan))).all()
+
+
+def test_the_band_on_a_log_axis_is_the_geometric_mean_and_stays_above_zero():
+    curves = np.exp(RNG.normal(0, 3, (5, 40)))
+    mean, low, high = log_band(np.vstack([curves, np.full(40, np.nan), np.zeros(40)]))
+    np.testing.assert_allclose(mean, stats.gmean(curves), rtol=1e-12)
+    np.testing.assert_allclose(high / mean, mean / low, rtol=1e-9)
+    assert (low > 0).all()
+    assert (high > mean).all()
 
 
 @pytest.mark.parametrize("count", [2, 5, 30])

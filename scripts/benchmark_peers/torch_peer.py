@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
 
 from benchmark_peers import torch_models
 from benchmark_peers.task import Task
@@ -17,15 +19,16 @@ from descent.loss import CrossEntropy, MeanSquaredError
 from descent.optimizer import SGD, Adam
 
 
-def train(task: Task, turns: Turns, *, compiled: bool = False, bfloat16: bool = False) -> None:
+def train(task: Task, turns: Turns, *, compiled: bool = False, bfloat16: bool = False, plain: bool = False) -> None:
+    """Plain is as in the tutorials: a `DataLoader`, and the optimizer with its defaults."""
     check(task)
     torch.set_num_threads(task.experiment.trainer.cores())
     torch.manual_seed(task.experiment.seed)
     layout = torch.channels_last if bfloat16 else torch.contiguous_format
     model = torch_models.build(task).to(memory_format=layout)
     forward = torch.compile(model) if compiled else model
-    optimizer = optimizer_of(task, model)
-    batches, total, step = Batches(task, layout), 0.0, 0
+    optimizer = optimizer_of(task, model, fused=not plain)
+    batches, total, step = Batches(task, layout, plain=plain), 0.0, 0
     while True:
         for inputs, targets in batches.epoch():
             for group in optimizer.param_groups:
@@ -78,16 +81,16 @@ def targets_of(task: Task, raw: Tensor) -> Tensor:
     return ((raw - task.spec.target_mean) / task.spec.target_std)[:, None]
 
 
-def optimizer_of(task: Task, model: nn.Module) -> torch.optim.Optimizer:
-    """Decay on kernels only; the fused kernels, which are the fastest on a CPU."""
+def optimizer_of(task: Task, model: nn.Module, *, fused: bool) -> torch.optim.Optimizer:
+    """Decay on kernels only; the fused kernels are the fastest on a CPU."""
     part = task.experiment.optimizer
     assert isinstance(part, (Adam, SGD))  # `check`
     kernels = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim == 1]
     groups = [{"params": kernels, "weight_decay": part.weight_decay}, {"params": others, "weight_decay": 0.0}]
     if isinstance(part, SGD):
-        return torch.optim.SGD(groups, momentum=part.momentum, nesterov=part.nesterov, fused=True)
-    return torch.optim.AdamW(groups, betas=(part.beta_1, part.beta_2), eps=part.epsilon, fused=True)
+        return torch.optim.SGD(groups, momentum=part.momentum, nesterov=part.nesterov, fused=fused)
+    return torch.optim.AdamW(groups, betas=(part.beta_1, part.beta_2), eps=part.epsilon, fused=fused)
 
 
 @torch.no_grad()
@@ -113,18 +116,23 @@ def scaled(raw: Tensor, task: Task, layout: torch.memory_format) -> Tensor:
 class Batches:
     """An epoch's batches, gathered from memory, augmented and mixed whole."""
 
-    def __init__(self, task: Task, layout: torch.memory_format) -> None:
-        self.task, self.layout = task, layout
+    def __init__(self, task: Task, layout: torch.memory_format, *, plain: bool) -> None:
+        self.task, self.layout, self.plain = task, layout, plain
         self.inputs, self.labels = (torch.from_numpy(a) for a in task.arrays["train"])
         self.sample, self.mixing = task.experiment.augmentation.sample, task.experiment.augmentation.batch
 
     def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.randperm(len(self.inputs))
-        for rows in order.split(self.task.batch_size)[: self.task.epoch]:
-            raw = self.inputs[rows]
+        for raw, labels in islice(self._loaded() if self.plain else self._gathered(), self.task.epoch):
             if isinstance(self.sample, FlipCrop):
                 raw = flip_crop(raw, self.sample.shift, bool(self.sample.flip))
-            yield self.mix(scaled(raw, self.task, self.layout), targets_of(self.task, self.labels[rows]))
+            yield self.mix(scaled(raw, self.task, self.layout), targets_of(self.task, labels))
+
+    def _gathered(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for rows in torch.randperm(len(self.inputs)).split(self.task.batch_size):
+            yield self.inputs[rows], self.labels[rows]
+
+    def _loaded(self) -> Iterable[tuple[Tensor, Tensor]]:
+        return DataLoader(TensorDataset(self.inputs, self.labels), self.task.batch_size, shuffle=True)
 
     def mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         mixing = self.mixing

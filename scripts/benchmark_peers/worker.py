@@ -62,6 +62,7 @@ VARIANTS: dict[str, Run] = {
     "loop": keras("loop"),
     "keras_input": keras("keras_input"),
     "torch": pytorch(),
+    "torch_plain": pytorch(plain=True),
     "torch_compile": pytorch(compiled=True),
     "torch_bf16": pytorch(bfloat16=True),
     "torch_bf16_compile": pytorch(bfloat16=True, compiled=True),

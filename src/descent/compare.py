@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import resources
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,11 @@ from descent import display, plot
 from descent.callback import higher_is_better
 from descent.folder import write_atomic
 from descent.runs import FinishedRun, Variant, variants
-from descent.statistics import Estimate, band, holm, interval, paired, steps_to
+from descent.statistics import Estimate, band, holm, interval, log_band, paired, steps_to
 from descent.types import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FAVOURITES = ("test/accuracy", "test/loss", "val/accuracy", "val/loss")
 
@@ -162,8 +165,7 @@ def write(comparison: Comparison, folder: Path) -> Path:
     """`curves.png`, `curves.svg`, `variants.csv`, `pairs.csv` and `comparison.html`, which needs no other file."""
     import jinja2
 
-    drawn = {label: (epochs, *band(values)) for label, (epochs, values) in comparison.curves.items() if len(epochs)}
-    picture = plot.save(plot.bands(drawn, comparison.curve), folder, "curves")
+    picture = plot.save(_drawn(comparison), folder, "curves")
     _write_csv(folder / "variants.csv", [_flat(row) for row in comparison.standings])
     _write_csv(folder / "pairs.csv", [_flat(row) for row in comparison.pairs])
     source = resources.files("descent").joinpath("comparison.html.j2").read_text(encoding="utf-8")
@@ -171,6 +173,15 @@ def write(comparison: Comparison, folder: Path) -> Path:
     page = jinja2.Template(source, autoescape=True).render(c=comparison, picture=image, shown=shown, number=number)
     write_atomic(folder / "comparison.html", page)
     return folder / "comparison.html"
+
+
+def _drawn(comparison: Comparison) -> Figure:
+    """The curves with their bands; what is a loss or an error on a log axis."""
+    curves = {label: curve for label, curve in comparison.curves.items() if len(curve[0])}
+    positive = all(np.nanmin(values) > 0 for _, values in curves.values())
+    log = positive and not comparison.curve.endswith(("accuracy", "r2"))
+    over_seeds = log_band if log else band
+    return plot.bands({k: (x, *over_seeds(y)) for k, (x, y) in curves.items()}, comparison.curve, log=log)
 
 
 def _flat(row: NamedTuple) -> dict[str, Any]:

@@ -286,20 +286,17 @@ Band = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 @styled
-def bands(curves: Mapping[str, Band], name: str) -> Figure:
-    """Curves by label: epochs, mean, and the bounds of the mean, each [m]; what is a loss or an error on a log axis."""
+def bands(curves: Mapping[str, Band], name: str, *, log: bool) -> Figure:
+    """Curves by label: epochs, mean, and the bounds of the mean, each [m]."""
     import matplotlib as mpl
 
     made, axes = figure(1, 1, (7.2, 4.2))
     axis = axes[0][0]
-    least = min(float(np.nanmin(mean)) for _, mean, _, _ in curves.values())
-    falling = least > 0 and not name.endswith(("accuracy", "r2"))
     wheel = APART if len(curves) <= len(APART) else [mpl.colormaps["tab20"](i % 20) for i in range(len(curves))]
     for color, (label, (epochs, mean, low, high)) in zip(wheel, curves.items(), strict=False):
         axis.plot(epochs, mean, color=color, lw=1.6, label=label)
-        # Half of the least mean at the lowest: a bound at zero or below would stretch a log axis to nothing.
-        axis.fill_between(epochs, np.maximum(low, least / 2) if falling else low, high, color=color, alpha=0.18, lw=0)
-    if falling:
+        axis.fill_between(epochs, low, high, color=color, alpha=0.18, lw=0)
+    if log:
         axis.set_yscale("log")
     axis.set(xlabel="epoch", ylabel=name)
     axis.legend(fontsize=8)

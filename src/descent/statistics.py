@@ -51,6 +51,16 @@ def band(values: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.ndarr
     return mean, mean - half, mean + half
 
 
+def log_band(values: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`band` of logarithms: the geometric mean, and bounds that are factors of it; what is not positive is left out.
+
+    What a log axis shows: the same interval about a plain mean may reach below zero, which has no place there.
+    """
+    logarithms = np.log(np.where(values > 0, values, np.nan))
+    mean, low, high = (np.exp(bound) for bound in band(logarithms, level))
+    return mean, low, high
+
+
 def paired(left: Sequence[float] | np.ndarray, right: Sequence[float] | np.ndarray, level: float = LEVEL) -> Comparison:
     """Left minus right, pair by pair, and the two-sided paired t-test (Student 1908).
 

@@ -106,6 +106,16 @@ class Trainer:
         per_epoch = samples / self.batch_size
         return Clock(self.steps or math.ceil(self.passes * per_epoch - 1e-9), per_epoch)
 
+    def evaluations(self, clock: Clock) -> list[int]:
+        """The steps after which the validation split is evaluated, counted from 1."""
+        return boundaries(clock.in_steps(self.eval_every), clock.steps)
+
+    def logged(self, clock: Clock) -> np.ndarray:
+        """For each step of the run whether it is logged, bool [steps]."""
+        logged = np.arange(1, clock.steps + 1) % self.log_every == 0
+        logged[np.array(self.evaluations(clock)) - 1] = True
+        return logged
+
     def used(self, samples: int) -> int:
         """Sample positions that count in a settled run: later ones of the last batch have weight 0."""
         return self.steps * self.batch_size if self.steps else self.passes * samples

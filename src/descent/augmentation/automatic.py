@@ -87,10 +87,13 @@ class Automatic:
         Values are cut to the range in each round, and rounded once at the end.
         """
         top, x = pixels.top(self.largest, inputs.dtype), tf.cast(inputs, tf.float32)
+        changed = pixels.compiled(lambda *given: self._recoloured(self._moved(*given, top), *given[1:], top))
         for operation, magnitude in zip(
             tf.unstack(plan["operation"], axis=1), tf.unstack(plan["magnitude"], axis=1), strict=True
         ):
-            x = self._recoloured(self._moved(x, operation, magnitude, top), operation, magnitude, top)
+            x = changed(x, operation, magnitude)
+            if "equalize" in self.operations:  # by itself: XLA counts a histogram slowly
+                x = color.equalize(x, operation == OPERATIONS.index("equalize"), top)
         return pixels.restored(x, inputs.dtype, top)
 
     def _moved(self, x: tf.Tensor, operation: tf.Tensor, magnitude: tf.Tensor, top: float) -> tf.Tensor:
@@ -111,7 +114,7 @@ class Automatic:
         )
 
     def _recoloured(self, x: tf.Tensor, operation: tf.Tensor, magnitude: tf.Tensor, top: float) -> tf.Tensor:
-        """Each operation is the identity where the magnitude it is given is zero, or it is not the chosen one."""
+        """All but `equalize`, each the identity where its magnitude is zero, or it is not the chosen one."""
         full, affine = self.ranges, [name for name in self.operations if name in color.AFFINE]
         drawn = {name: operation == OPERATIONS.index(name) for name in self.operations}
         size = {name: tf.where(chosen, magnitude, 0.0) for name, chosen in drawn.items()}
@@ -123,9 +126,7 @@ class Automatic:
             x = color.posterize(x, tf.round(tf.abs(size["posterize"]) * full.posterize), top)
         if "solarize" in drawn:
             x = color.solarize(x, tf.abs(size["solarize"]), top)
-        if "autocontrast" in drawn:
-            x = color.autocontrast(x, drawn["autocontrast"], top)
-        return color.equalize(x, drawn["equalize"], top) if "equalize" in drawn else x
+        return color.autocontrast(x, drawn["autocontrast"], top) if "autocontrast" in drawn else x
 
     def _drawn(self, seed: tf.Tensor, shape: list[int]) -> tf.Tensor:
         """Uniform among the chosen operations, as places in `OPERATIONS`."""

@@ -90,9 +90,9 @@ def recolored(x: tf.Tensor, plan: Mapping[str, tf.Tensor]) -> tf.Tensor:
 
 def affine(x: tf.Tensor, matrix: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
     """Every pixel p of an image as `matrix p + offset`; exactly p for the unit matrix and 0."""
-    height, width, channels = x.shape[1:]
-    pixels = tf.matmul(tf.reshape(x, [-1, height * width, channels]), matrix, transpose_b=True)
-    return tf.reshape(pixels + offset[:, None], [-1, height, width, channels])
+    # A sum over the few channels, not a product: XLA makes one loop of it and of what is around it.
+    parts = [x[..., i, None] * matrix[:, None, None, :, i] for i in range(x.shape[-1])]
+    return tf.add_n(parts) + offset[:, None, None]
 
 
 def _times(matrix: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:

@@ -74,16 +74,14 @@ class Standard:
 
     def apply(self, plan: Plan, inputs: tf.Tensor) -> tf.Tensor:
         """One warp, then the colours: what the plan holds, and nothing else."""
+        return pixels.compiled(self._applied)(plan, inputs)
+
+    def _applied(self, plan: Plan, inputs: tf.Tensor) -> tf.Tensor:
         top = pixels.top(self.largest, inputs.dtype)
         x, matrix = tf.cast(inputs, tf.float32), geometry.composed(plan)
         if matrix is not None:
-            x = geometry.warp(
-                x,
-                matrix,
-                interpolation=self.interpolation,
-                fill_mode=self.fill_mode,
-                fill=self.fill_value * top,
-            )
+            fill = self.fill_value * top
+            x = geometry.warp(x, matrix, interpolation=self.interpolation, fill_mode=self.fill_mode, fill=fill)
         return pixels.restored(color.recolored(x, plan), inputs.dtype, top)
 
     def _ranges(self, shape: Sequence[int]) -> dict[str, float | list[float]]:

@@ -22,6 +22,9 @@ with epy.lazy_imports():
     import tensorflow as tf
 
 
+SORTED = 4096  # samples of an epoch up to which sorting is the faster way to an order
+
+
 class Chunk(NamedTuple):
     """K steps: every tensor has the leading size K. `inputs` are raw, `targets` are labels or real values."""
 
@@ -34,23 +37,33 @@ class Chunk(NamedTuple):
 def shuffled(positions: tf.Tensor, size: int, word: int) -> tf.Tensor:
     """The sample at each position (int64 [m]) when every epoch of `size` samples is a permutation.
 
-    `RandomIndexShuffle` uses only the low byte of each word of its seed, so the words are drawn from (word,
-    epoch); its default of 4 rounds mixes too little.
+    Small ones are sorted by random keys. `RandomIndexShuffle` needs no table of the epoch, but shuffles 2^16 indices at
+    least and walks on until one is in the range, which is slow where few are.
     """
     epochs, offsets = positions // size, positions % size
     first = epochs[0]
     several = tf.range(first, epochs[-1] + 1)
-
-    def words(epoch: tf.Tensor) -> tf.Tensor:
-        return tf.random.stateless_uniform([3], seeds.key(word, epoch), None, None, tf.int32, alg="philox")
-
-    table = tf.map_fn(words, several, fn_output_signature=tf.TensorSpec([3], tf.int32))
+    if size <= SORTED:
+        orders = tf.reshape(tf.argsort(_words(several, size, word), stable=True), [-1])
+        return tf.cast(tf.gather(orders, (epochs - first) * size + offsets), tf.int64)
     return tf.raw_ops.RandomIndexShuffle(
         index=offsets,
-        seed=tf.gather(table, epochs - first),
+        seed=tf.gather(_words(several, 3, word), epochs - first),
         max_index=tf.fill(tf.shape(offsets), tf.constant(size - 1, tf.int64)),
-        rounds=8,
+        rounds=8,  # its default of 4 mixes too little
     )
+
+
+def _words(epochs: tf.Tensor, count: int, word: int) -> tf.Tensor:
+    """Random words of each epoch, int32 [e, count].
+
+    Of its seed's words `RandomIndexShuffle` uses only the low bytes, so they are drawn from (word, epoch).
+    """
+
+    def words(epoch: tf.Tensor) -> tf.Tensor:
+        return tf.random.stateless_uniform([count], seeds.key(word, epoch), None, None, tf.int32, alg="philox")
+
+    return tf.map_fn(words, epochs, fn_output_signature=tf.TensorSpec([count], tf.int32))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

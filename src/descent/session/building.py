@@ -140,6 +140,7 @@ def _step(experiment: Experiment, state: State, strategy: tf.distribute.Strategy
         regularization=experiment.regularization,
         clipping=experiment.clipping,
         rates=experiment.rates(),
+        logged=experiment.trainer.logged(experiment.clock),
         jit=jit and strategy is tf.distribute.get_strategy(),
         strategy=strategy,
         worker=experiment.strategy.worker(),

@@ -6,7 +6,7 @@ import contextlib
 import json
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -177,9 +177,12 @@ class Observer:
             for i, why in found.items():
                 step = segment.first + i
                 self.run.say(f"step {step}: {why}; its samples are in events.jsonl")
-                self.run.folder.events.add("spike", step, why=why, **self.suspect(step, segment.record(i)))
+                about = self.suspect(step, segment.record(i), ("loss", "grad_norm"))
+                self.run.folder.events.add("spike", step, why=why, **about)
 
-    def suspect(self, step: int, record: Record) -> dict[str, Any]:
-        """What to look at: norms, and the samples of the batch."""
-        norms = {name: record[f"train/{name}"] for name in ("loss", "grad_norm", "param_norm")}
-        return {**jsonable(norms), "samples": self.run.pipeline.indices(step)}
+    def suspect(
+        self, step: int, record: Record, names: Sequence[str] = ("loss", "grad_norm", "param_norm")
+    ) -> dict[str, Any]:
+        """What to look at: values of the record, and the samples of the batch."""
+        shown = {name: record[f"train/{name}"] for name in names}
+        return {**jsonable(shown), "samples": self.run.pipeline.indices(step)}

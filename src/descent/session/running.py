@@ -18,7 +18,7 @@ from descent.session.observing import Observer
 from descent.session.saving import Saver, Silent
 from descent.session.starting import Mismatch, check, start
 from descent.signals import Interruption
-from descent.trainer import CallFailed, Segment, Stopped, boundaries, train
+from descent.trainer import CallFailed, Segment, Stopped, train
 from descent.types import UserError
 
 with epy.lazy_imports():
@@ -116,7 +116,7 @@ class Session(Run):
     def _stretch(self, start: int) -> str:
         """As `_train`, or up to a rollback."""
         clock, trainer = self.experiment.clock, self.experiment.trainer
-        evaluations = set(boundaries(clock.in_steps(trainer.eval_every), clock.steps))
+        evaluations = set(trainer.evaluations(clock))
         pending = self.state.host.get("pending")
         if pending and (status := self._boundary(start, self.observer.evaluated(pending))):
             return status

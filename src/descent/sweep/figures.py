@@ -92,7 +92,8 @@ def _band(axis: Axes, one: Rank, name: str, color: str, label: str) -> None:
     series = [{row["epoch"]: row[name] for row in run.rows if name in row} for run in one.variant.runs]
     epochs = sorted({epoch for run in series for epoch in run})
     values = np.array([[run.get(epoch, np.nan) for epoch in epochs] for run in series])
-    mean, low, high = statistics.band(values)
+    # The loss is on a log axis.
+    mean, low, high = (statistics.log_band if name == "val/loss" else statistics.band)(values)
     axis.plot(epochs, mean, color=color, lw=1.4, label=label, marker="o" if len(epochs) < 3 else "")
     axis.fill_between(epochs, low, high, color=color, alpha=0.15, lw=0)
 

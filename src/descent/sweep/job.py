@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple
 from descent.experiment import Experiment
 from descent.folder import RunFolder
 from descent.identity import OUTSIDE, as_config, identity
-from descent.trainer import boundaries
 
 # done: in this sweep or before; halted: at a number that was not finite; stopped: by Ctrl-C, and to be continued.
 State = Literal["waiting", "running", "done", "pruned", "halted", "failed", "stopped"]
@@ -85,7 +84,7 @@ def make(
         traits=Traits(trainer.cores(), trainer.deterministic, tuple(sorted(environment.items()))),
         steps=clock.steps,
         per_epoch=clock.steps_per_epoch,
-        evaluations=tuple(boundaries(clock.in_steps(trainer.eval_every), clock.steps)),
+        evaluations=tuple(trainer.evaluations(clock)),
         monitor=getattr(keeper, "monitor", "val/loss"),
     )
 
