@@ -87,11 +87,15 @@ class Automatic:
         Values are cut to the range in each round, and rounded once at the end.
         """
         top, x = pixels.top(self.largest, inputs.dtype), tf.cast(inputs, tf.float32)
-        changed = pixels.compiled(lambda *given: self._recoloured(self._moved(*given, top), *given[1:], top))
+
+        def change(x: tf.Tensor, operation: tf.Tensor, magnitude: tf.Tensor) -> tf.Tensor:
+            return self._recoloured(self._moved(x, operation, magnitude, top), operation, magnitude, top)
+
+        compiled = pixels.compiled(change)
         for operation, magnitude in zip(
             tf.unstack(plan["operation"], axis=1), tf.unstack(plan["magnitude"], axis=1), strict=True
         ):
-            x = changed(x, operation, magnitude)
+            x = compiled(x, operation, magnitude)
             if "equalize" in self.operations:  # by itself: XLA counts a histogram slowly
                 x = color.equalize(x, operation == OPERATIONS.index("equalize"), top)
         return pixels.restored(x, inputs.dtype, top)
