@@ -21,6 +21,8 @@ from descent.trainer import Segment
 from descent.types import Record, Verdict
 from descent.watching import told
 
+FLUSH_SECONDS = 0.25  # between writes at most: one after each call of some milliseconds would cost a small model 6 %
+
 
 class Observer:
     """Logs what is due, evaluates, and carries out what the callbacks say; use it as a context."""
@@ -28,6 +30,8 @@ class Observer:
     def __init__(self, run: Run, start: int) -> None:
         self.run, self.unwritten = run, ""
         self.due: list[Record] = []  # what the loggers have not been given
+        self.times: list[str] = []  # rows of timing.jsonl, not written yet
+        self.flushed = 0.0
         self.log = Log(run.folder.metrics)
         self.loggers = self._open(start)
         self.ticker = display.Ticker(run.console, run.experiment.clock.steps, start)
@@ -55,6 +59,7 @@ class Observer:
 
     def restart(self, step: int, log_size: int) -> None:
         """Takes back what was logged after a step, as a rollback does."""
+        self._flush()
         self.log.cut(log_size)
         self.loggers.close()
         self.loggers = self._open(step)
@@ -74,7 +79,8 @@ class Observer:
                 continue
             record = {"step": step, "epoch": step / self.run.experiment.clock.steps_per_epoch, **segment.record(i)}
             stop = (self.evaluated(record) if last else self._record(record)) or stop
-        self._flush()
+        if time.monotonic() - self.flushed > FLUSH_SECONDS:
+            self._flush()
         self.ticker.step(segment.step, self.run.pace.rate)
         return stop
 
@@ -99,9 +105,14 @@ class Observer:
 
     def _flush(self) -> None:
         """Writes the rows out; where that fails they wait, and so does the message that all is well again."""
+        self.flushed = time.monotonic()
         if self.due:  # not at every call: it would wake the loggers' threads for nothing
             self.loggers.write(self.due)
             self.due = []
+        # For people; the log is what counts, and its failure is told.
+        with contextlib.suppress(OSError), self.run.folder.timing.open("a", encoding="utf-8") as file:
+            file.write("".join(self.times))
+        self.times = []
         try:
             self.log.flush()
         except OSError as error:
@@ -122,9 +133,7 @@ class Observer:
             "samples_per_second": round(self.run.pace.rate, 1),
             "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         }
-        # For people; the log is what counts, and its failure is told.
-        with contextlib.suppress(OSError), self.run.folder.timing.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        self.times.append(json.dumps(row) + "\n")
         # The chief's, so that all decide alike.
         return self.run.peers.shared(lambda: metric.evaluate(spec, "validation", outcome) | self._probe())
 
