@@ -79,6 +79,7 @@ class Observer:
                 continue
             record = {"step": step, "epoch": step / self.run.experiment.clock.steps_per_epoch, **segment.record(i)}
             stop = (self.evaluated(record) if last else self._record(record)) or stop
+        self._hand_out()
         if time.monotonic() - self.flushed > FLUSH_SECONDS:
             self._flush()
         self.ticker.step(segment.step, self.run.pace.rate)
@@ -103,12 +104,16 @@ class Observer:
         self.due.append(record)
         return self._ask(record)
 
-    def _flush(self) -> None:
-        """Writes the rows out; where that fails they wait, and so does the message that all is well again."""
-        self.flushed = time.monotonic()
-        if self.due:  # not at every call: it would wake the loggers' threads for nothing
+    def _hand_out(self) -> None:
+        """Gives the loggers what is due."""
+        if self.due:  # not at every call: it would wake their threads for nothing
             self.loggers.write(self.due)
             self.due = []
+
+    def _flush(self) -> None:
+        """Writes the rows out; where that fails they wait, and so does the message that all is well again."""
+        self._hand_out()
+        self.flushed = time.monotonic()
         # For people; the log is what counts, and its failure is told.
         with contextlib.suppress(OSError), self.run.folder.timing.open("a", encoding="utf-8") as file:
             file.write("".join(self.times))
