@@ -118,7 +118,7 @@ def write(folder: RunFolder, summary: dict[str, Any]) -> None:
 def _picture(png: bytes) -> tuple[str, int]:
     """A figure to embed, and its width on the page: as wide as it was drawn."""
     pixels = int.from_bytes(png[16:20], "big")  # the first field of a PNG's header
-    return page.embedded(png, "png"), round(pixels * 96 / plot.STYLE["savefig.dpi"])
+    return page.embedded(png, "png"), round(pixels * 96 / plot.DPI)
 
 
 _ORDER = {"learning_curves": 0, "learning_rate": 1, "confusion_matrix": 2, "calibration": 3, "predictions": 4}
