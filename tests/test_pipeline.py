@@ -1,6 +1,7 @@
 """From a step to its batch: every sample once an epoch, in orders that are random, whatever the chunk or the start."""
 
 from itertools import pairwise
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from scipy import stats
 from descent import seeds
 from descent.augmentation import FlipCrop, Mixing, NoMixing, NoSampleAugmentation
 from descent.data.arrays import Arrays, cut
+from descent.data import pipeline as data_pipeline
 from descent.data.pipeline import Pipeline, shuffled
 from descent.types import Spec
 
@@ -64,10 +66,14 @@ def orders(size: int, epochs: int, word: int) -> np.ndarray:
     return draw(tf.range(size * epochs, dtype=tf.int64)).numpy().reshape(epochs, size)
 
 
-@pytest.fixture(scope="module")
-def many() -> np.ndarray:
-    """The orders of 1,500 epochs of 16 samples."""
-    return orders(16, 1500, seeds.stream(0, "order"))
+both_ways = pytest.mark.parametrize("most", [0, 2**62], ids=["ciphered", "sorted"])
+
+
+@pytest.fixture(scope="module", params=[0, 4096], ids=["ciphered", "sorted"])
+def many(request: pytest.FixtureRequest) -> np.ndarray:
+    """The orders of 1,500 epochs of 16 samples, made in either way."""
+    with mock.patch.object(data_pipeline, "SORTED", request.param):
+        return orders(16, 1500, seeds.stream(0, "order"))
 
 
 def test_every_sample_is_used_exactly_once_an_epoch():
@@ -125,12 +131,16 @@ def test_augmentation_differs_from_epoch_to_epoch(singly):
     assert np.mean([not np.array_equal(a, b) for a, b in zip(first, second, strict=True)]) > 0.5
 
 
+@both_ways
 @pytest.mark.parametrize("size", [1, 2, 3, 17, 255, 256, 257, 5000])
-def test_an_order_is_a_permutation_for_any_size(size):
+def test_an_order_is_a_permutation_for_any_size(size, most, monkeypatch):
+    monkeypatch.setattr(data_pipeline, "SORTED", most)
     assert np.array_equal(np.sort(orders(size, 3, 5), axis=1), np.tile(np.arange(size), (3, 1)))
 
 
-def test_part_of_an_order_does_not_depend_on_the_rest():
+@both_ways
+def test_part_of_an_order_does_not_depend_on_the_rest(most, monkeypatch):
+    monkeypatch.setattr(data_pipeline, "SORTED", most)
     whole = shuffled(tf.range(100, dtype=tf.int64), 16, 7).numpy()
     for begin, end in pairwise([0, 5, 16, 37, 100]):
         assert np.array_equal(shuffled(tf.range(begin, end, dtype=tf.int64), 16, 7), whole[begin:end])
@@ -146,8 +156,10 @@ def test_epochs_256_apart_have_unrelated_orders(many):
     assert same == pytest.approx(1 / 16, abs=4 * np.sqrt(15 / 256 / places))
 
 
+@both_ways
 @pytest.mark.parametrize("other", [256, 512, 65_536])
-def test_seeds_a_multiple_of_256_apart_have_unrelated_orders(other):
+def test_seeds_a_multiple_of_256_apart_have_unrelated_orders(other, most, monkeypatch):
+    monkeypatch.setattr(data_pipeline, "SORTED", most)
     left, right = (orders(200, 3, seeds.stream(seed, "order")) for seed in (0, other))
     raw = orders(200, 3, seeds.stream(0, "order") + other)
     assert np.mean(left == right) < 0.03
