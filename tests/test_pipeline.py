@@ -10,8 +10,8 @@ from scipy import stats
 
 from descent import seeds
 from descent.augmentation import FlipCrop, Mixing, NoMixing, NoSampleAugmentation
-from descent.data.arrays import Arrays, cut
 from descent.data import pipeline as data_pipeline
+from descent.data.arrays import Arrays, cut
 from descent.data.pipeline import Pipeline, shuffled
 from descent.types import Spec
 
