@@ -96,7 +96,8 @@ class Mixing:
             outside = outside_box(plan["box"], inputs.shape[1], inputs.shape[2])
             mask = tf.where(tf.reshape(plan["cut"], [-1, *ones]), outside, mask)
         return batch._replace(
-            inputs=mask * inputs + (1 - mask) * inputs[::-1],
+            # Not as a slice, whose kernel takes five times as long.
+            inputs=mask * inputs + (1 - mask) * tf.reverse(inputs, [0]),
             targets=share * targets + (1 - share) * targets[::-1],
         )
 

@@ -210,7 +210,7 @@ class Recurrent(keras.layers.Layer):
         x, mask = inputs
         length, width = x.shape[1], x.shape[2]
         if self.backwards:
-            x, mask = x[:, ::-1], mask[:, ::-1]
+            x, mask = tf.reverse(x, [1]), tf.reverse(mask, [1])
         ours, theirs = (tf.cast(bias, x.dtype) for bias in self.biases())
         turned = tf.reshape(tf.transpose(x, [1, 0, 2]), [-1, width])
         products = tf.reshape(tf.matmul(turned, tf.cast(self.kernel, x.dtype)) + ours, [length, -1, ours.shape[0]])
@@ -220,7 +220,7 @@ class Recurrent(keras.layers.Layer):
         if not self.sequences:
             return outputs[-1]
         outputs = tf.transpose(outputs, [1, 0, 2])
-        return outputs[:, ::-1] if self.backwards else outputs
+        return tf.reverse(outputs, [1]) if self.backwards else outputs
 
     def compute_output_shape(self, input_shape: Sequence[Any]) -> Sequence[Any]:
         batch, length, _ = input_shape[0]
