@@ -45,7 +45,7 @@ class Observer:
 
     def __exit__(self, *_: object) -> None:
         self.ticker.__exit__()
-        self._flush()
+        self.flush()
         self.log.close()
         self.loggers.trained()
 
@@ -59,7 +59,6 @@ class Observer:
 
     def restart(self, step: int, log_size: int) -> None:
         """Takes back what was logged after a step, as a rollback does."""
-        self._flush()
         self.log.cut(log_size)
         self.loggers.close()
         self.loggers = self._open(step)
@@ -81,7 +80,7 @@ class Observer:
             stop = (self.evaluated(record) if last else self._record(record)) or stop
         self._hand_out()
         if time.monotonic() - self.flushed > FLUSH_SECONDS:
-            self._flush()
+            self.flush()
         self.ticker.step(segment.step, self.run.pace.rate)
         return stop
 
@@ -110,14 +109,11 @@ class Observer:
             self.loggers.write(self.due)
             self.due = []
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Writes the rows out; where that fails they wait, and so does the message that all is well again."""
         self._hand_out()
         self.flushed = time.monotonic()
-        # For people; the log is what counts, and its failure is told.
-        with contextlib.suppress(OSError), self.run.folder.timing.open("a", encoding="utf-8") as file:
-            file.write("".join(self.times))
-        self.times = []
+        self._write_times()
         try:
             self.log.flush()
         except OSError as error:
@@ -128,6 +124,13 @@ class Observer:
             if self.unwritten:
                 self.run.say("metrics.jsonl is written again")
             self.unwritten = ""
+
+    def _write_times(self) -> None:
+        """For people; the log is what counts, and its failure is told."""
+        if self.times:
+            with contextlib.suppress(OSError), self.run.folder.timing.open("a", encoding="utf-8") as file:
+                file.write("".join(self.times))
+            self.times = []
 
     def _evaluate(self, step: int) -> Record:
         evaluator = self.run.evaluator

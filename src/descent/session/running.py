@@ -201,6 +201,7 @@ class Session(Run):
         self.state.host["rollbacks"] = count
         factor = math.prod([self.experiment.trainer.rollback_factor] * since)
         self.state.rate_factor.assign(self.state.rate_factor * factor)
+        self.observer.flush()  # before it is taken back
         self.folder.cut_log(saved.host["log_size"], saved.step)
         self.observer.restart(saved.step, saved.host["log_size"])
         self.folder.events.add("rollback", saved.step, fault=step, **about)
