@@ -76,13 +76,13 @@ def warp(
     fill_mode: FillMode = "constant",
     fill: float = 0.0,
 ) -> tf.Tensor:
-    """Images [b, h, w, c] of any type moved by `matrix` [b, 3, 3], as float32; the identity changes no bit.
+    """Float32 images [b, h, w, c] moved by `matrix` [b, 3, 3]; the identity changes no bit.
 
     Outside the image "constant" is `fill`, "reflect" mirrors with the edge pixel doubled, "nearest" repeats the
     edge, "wrap" starts again at the other side. Gathers, which XLA makes one loop of: four times as fast as the kernel
     `ImageProjectiveTransformV3`.
     """
-    pixels = _Pixels(tf.cast(images, tf.float32), fill_mode, fill)
+    pixels = _Pixels(images, fill_mode, fill)
     row, column = _origins(matrix, *images.shape[1:3])
     if interpolation == "nearest":
         return pixels(tf.floor(row + 0.5), tf.floor(column + 0.5))

@@ -71,11 +71,11 @@ class Observer:
         """
         self._count(segment)
         self._watch(segment)
-        stop, every = "", self.run.experiment.trainer.log_every
+        stop = ""
         for i, step in enumerate(range(segment.first, segment.step + 1)):
-            last = evaluate and step == segment.step
-            if not last and step % every:
+            if not self.run.step.logged[step - 1]:
                 continue
+            last = evaluate and step == segment.step
             record = {"step": step, "epoch": step / self.run.experiment.clock.steps_per_epoch, **segment.record(i)}
             stop = (self.evaluated(record) if last else self._record(record)) or stop
         self._hand_out()

@@ -72,13 +72,12 @@ def curves(sweep: Collected) -> Figure:
     names = [name for name in ("val/loss", "val/accuracy", "val/mae") if _has(ranks, name)]
     made, axes = figure(1, len(names), (3.6 * len(names) + 0.4, 3.6))
     for axis, name in zip(axes[0], names, strict=True):
+        axis.set_yscale("log" if name == "val/loss" else "linear")
         for color, one in zip(APART, ranks, strict=False):
             _band(axis, one, name, color, _short(sweep.label(one)))
         axis.set(xlabel="epoch", ylabel=name)
         if name == "val/accuracy":
             axis.set_ylim(top=min(1.0, axis.get_ylim()[1]))
-        if name == "val/loss":
-            axis.set_yscale("log")
     handles, labels = axes[0][0].get_legend_handles_labels()
     made.legend(handles, labels, loc="outside lower center", ncols=1 if max(map(len, labels)) > 40 else 2)
     return made
@@ -92,8 +91,8 @@ def _band(axis: Axes, one: Rank, name: str, color: str, label: str) -> None:
     series = [{row["epoch"]: row[name] for row in run.rows if name in row} for run in one.variant.runs]
     epochs = sorted({epoch for run in series for epoch in run})
     values = np.array([[run.get(epoch, np.nan) for epoch in epochs] for run in series])
-    # The loss is on a log axis.
-    mean, low, high = (statistics.log_band if name == "val/loss" else statistics.band)(values)
+    over_seeds = statistics.log_band if axis.get_yscale() == "log" else statistics.band
+    mean, low, high = over_seeds(values)
     axis.plot(epochs, mean, color=color, lw=1.4, label=label, marker="o" if len(epochs) < 3 else "")
     axis.fill_between(epochs, low, high, color=color, alpha=0.15, lw=0)
 
