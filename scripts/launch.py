@@ -3,7 +3,7 @@
 Each is `python train.py strategy=multi_worker KEY=VALUE ...` with a TF_CONFIG on 127.0.0.1. Where one is lost (killed,
 stopped, out of memory, out of reach), all are ended and started again, and the run goes on from its last checkpoint, up
 to `restarts` times. Any overrides of `train.py` may follow; `hydra.run.dir=FOLDER` names the run's folder, and one that
-holds a part of the run is continued. The cores are shared out evenly, unless `trainer.threads` is given.
+holds a part of the run is continued. The cores are shared out evenly, and each worker keeps to its own.
 
 Ends with the code of the run: 0 completed, 2 a mistake in the command, 3 halted, 4 failed, 5 a worker was lost and no
 restart is left, 130 interrupted.
@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
-from descent.cluster import Lost, free_ports, tf_config
+from descent.cluster import Lost, free_ports, held_to, shares_of_cores, tf_config
 from descent.command import parted, script_words
 from descent.config import PROJECT, new_folder, run_main
 from descent.types import Count, Positive, Whole, part
@@ -54,13 +54,14 @@ def start_at(
 ) -> list[subprocess.Popen[bytes]]:
     """One process an address, its command after the words `before` it; they share this one's output."""
     processes = []
-    for task, prefix in enumerate(before):
+    for task, (prefix, cores) in enumerate(zip(before, shares_of_cores(len(before)), strict=True)):
         quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ}
         words = ["strategy=multi_worker", "resume=auto", *overrides]
         command = [*prefix, sys.executable, str(PROJECT / "train.py"), *words]
         environment = {**quiet, "TF_CONFIG": tf_config(addresses, task)}
         # A session of its own: Ctrl-C reaches it once, through this process.
-        processes.append(subprocess.Popen(command, env=environment, start_new_session=True))
+        with held_to(cores):
+            processes.append(subprocess.Popen(command, env=environment, start_new_session=True))
     return processes
 
 
@@ -122,8 +123,6 @@ def main() -> None:
     keys = {word.split("=")[0]: word.partition("=")[2] for word in overrides}
     if "hydra.run.dir" not in keys:
         overrides.append(f"hydra.run.dir={new_folder(keys.get('name', 'run'))}")
-    if "trainer.threads" not in keys:
-        overrides.append(f"trainer.threads={max(1, len(os.sched_getaffinity(0)) // how.workers)}")
     raise SystemExit(launch(how, overrides))
 
 

@@ -73,6 +73,19 @@ def test_what_else_a_step_may_do_is_done_alike(quick, tmp_path):
     assert apart(state(tmp_path / "one"), state(tmp_path / "two")) <= 1e-5
 
 
+@pytest.mark.parametrize("samples", [17, 21])
+def test_last_batches_that_are_not_full_count_as_many_samples_as_they_have(quick, tmp_path, samples: int):
+    """Of 8: one sample, all with the first replica and none with the second; or five."""
+    words = [f"data.samples={samples}", "trainer.batch_size=8", "trainer.epochs=1", "trainer.steps=null"]
+    words += ["regularization=l2", "regularization.l2=0.1", "model.widths=[8]", "optimizer=momentum"]
+    quick(*words).run(tmp_path / "one")
+    quick(*words, *mirrored(2)).run(tmp_path / "two")
+    assert apart(state(tmp_path / "one"), state(tmp_path / "two")) <= 1e-6
+    one, two = (read_rows(tmp_path / name / "metrics.jsonl")[-1] for name in ("one", "two"))
+    assert one["step"] == 3
+    np.testing.assert_allclose([two[name] for name in one], list(one.values()), rtol=1e-4, atol=1e-6)
+
+
 def test_bfloat16_differs_less_between_replicas_than_from_float32(quick, tmp_path):
     words = [
         *CNN,

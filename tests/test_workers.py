@@ -126,5 +126,15 @@ def test_the_launcher_says_why_a_run_ended(scripts):
     assert len(set(cluster.free_ports(3))) == 3
 
 
+def test_workers_have_their_own_cores_where_there_are_enough():
+    cores = os.sched_getaffinity(0)
+    one, two = cluster.shares_of_cores(2)
+    assert len(cores) < 2 or not one & two
+    assert [len(share) for share in cluster.shares_of_cores(len(cores) + 3)] == [1] * (len(cores) + 3)
+    with cluster.held_to(one):
+        assert subprocess.run(["nproc"], capture_output=True, text=True, check=True).stdout == f"{len(one)}\n"
+    assert os.sched_getaffinity(0) == cores
+
+
 def test_where_a_run_computes_is_not_what_it_is():
     assert identity(compose("strategy=mirrored", "strategy.devices=2")) == identity(compose())

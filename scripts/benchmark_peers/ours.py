@@ -17,7 +17,7 @@ import numpy as np
 from benchmark_peers.turns import Turns
 from descent import Experiment, trainer
 from descent.callback import Checkpoint
-from descent.cluster import free_ports, tf_config
+from descent.cluster import free_ports, held_to, shares_of_cores, tf_config
 from descent.folder import RunFolder
 from descent.strategy import MultiWorker
 from descent.trainer import Segment
@@ -49,9 +49,11 @@ def chief(experiment: Experiment, turns: Turns, **changes: Any) -> None:
     other = {**os.environ, "TF_CONFIG": tf_config(addresses, 1)}
     command = [sys.executable, "-m", "benchmark_peers.worker", "follower", *sys.argv[2:]]
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.Popen(command, env=other, **quiet)  # type: ignore[call-overload]  # it ends when this process does
-    strategy = MultiWorker(addresses=addresses)
-    session(dataclasses.replace(experiment, strategy=strategy), turns, **changes)
+    own, others = shares_of_cores(2)
+    with held_to(others):
+        subprocess.Popen(command, env=other, **quiet)  # type: ignore[call-overload]  # it ends when this process does
+    with held_to(own):
+        session(dataclasses.replace(experiment, strategy=MultiWorker(addresses=addresses)), turns, **changes)
 
 
 def follower(experiment: Experiment, turns: Turns, **changes: Any) -> None:

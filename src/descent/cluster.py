@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import socket
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from descent.types import UserError
@@ -109,3 +110,25 @@ def free_ports(count: int) -> list[int]:
         for each in sockets:
             each.bind(("127.0.0.1", 0))
         return [each.getsockname()[1] for each in sockets]
+
+
+def shares_of_cores(workers: int) -> list[set[int]]:
+    """Cores for each of the workers on this machine: its own ones, where this process has enough.
+
+    A worker that waits for the others would otherwise often wake up on a core where one of them computes.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    size = max(1, len(cores) // workers)
+    firsts = [i * size % len(cores) for i in range(workers)]
+    return [set(cores[first : first + size]) for first in firsts]
+
+
+@contextlib.contextmanager
+def held_to(cores: set[int]) -> Iterator[None]:
+    """The processes and threads that are started meanwhile run on these cores only."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

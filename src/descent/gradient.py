@@ -16,6 +16,8 @@ with epy.lazy_imports():
 if TYPE_CHECKING:
     import keras
 
+NOTHING = 1e-30  # what a slice weighs at least: in the last batch of a run, a replica may have none of the samples
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Gradient:
@@ -36,12 +38,12 @@ class Gradient:
     def __call__(self, batch: Batch, step: tf.Tensor, scale: tf.Tensor) -> Pass:
         """The record of the batch and a gradient for each trainable variable, computed at a loss times `scale`."""
         key = replicas.own_key(seeds.key(seeds.stream(self.seed, "dropout"), step))
-        total = replicas.total(tf.reduce_sum(batch.weight))
+        total = tf.maximum(tf.reduce_sum(batch.weight), NOTHING)
         if self.accumulate == 1:
             record, gradients = self._part(batch, key, total, scale)
         else:
             record, gradients = self._sum(batch, key, total, scale)
-        record, gradients = replicas.total((record, gradients))
+        record, gradients = replicas.mean((record, gradients), total)
         return record, [tf.cast(g, tf.float32) / scale for g in gradients]
 
     def _sum(self, batch: Batch, key: tf.Tensor, total: tf.Tensor, scale: tf.Tensor) -> Pass:
@@ -70,7 +72,7 @@ class Gradient:
         return self.loss((targets - mean) / std, (outputs - mean) / std)
 
     def _part(self, batch: Batch, key: tf.Tensor, total: tf.Tensor, scale: tf.Tensor) -> Pass:
-        """One part's share of the record and of the gradients, and of it what this replica adds to their sums."""
+        """One part's share of the record and of the gradients of this replica's slice, which weighs `total`."""
         from descent.model.layers import noise
         from descent.model.text_layers import mixture
 
@@ -84,8 +86,7 @@ class Gradient:
             with noise(key), mixture(batch.mixture):
                 outputs = tf.cast(self.model(batch.inputs, training=True), tf.float32)
             losses = self.losses(self.regularization.soften(batch.targets), outputs)
-            shares = self.accumulate * replicas.number()
-            penalty = self.regularization.penalty(self.model.trainable_variables) / shares
+            penalty = self.regularization.penalty(self.model.trainable_variables) / self.accumulate
             objective = share(losses) + penalty
             scaled = objective * scale
         zero = tf.UnconnectedGradients.ZERO

@@ -52,6 +52,14 @@ def total(values: T) -> T:
     )
 
 
+def mean(values: T, weight: tf.Tensor) -> T:
+    """The means over replicas of float32 tensors, in any structure, each replica counted by its weight: one message."""
+    if number() == 1:
+        return values
+    sums, whole = total((tf.nest.map_structure(lambda value: value * weight, values), weight))
+    return tf.nest.map_structure(lambda value: value / whole, sums)
+
+
 def gathered(value: tf.Tensor) -> tf.Tensor:
     """The rows of all replicas, one after the other: [m, ...] to [replicas * m, ...], exactly."""
     if number() == 1:

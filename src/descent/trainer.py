@@ -40,6 +40,7 @@ DEFAULT_EPOCHS: dict[Kind, int] = {"image": 40, "text": 8, "tabular": 40}
 KEPT_VALUES = 2**24  # of an evaluation split kept in memory
 CHUNK_VALUES = 2**24  # in a chunk of raw elements; several are in flight
 CALL_SECONDS = 0.25  # of a call: long beside the milliseconds of entering it, and what a signal waits for at most
+SHARED_CALL_SECONDS = 1.0  # where several processes have to agree before each
 # Where a call's length is not given, its steps are guessed from the model: what any step costs (measured: 0.05 to
 # 0.2 ms in whole loops of small models), and the speed of the rest (one to two hundred GFLOP/s on two cores).
 STEP_SECONDS, FLOPS_A_SECOND = 1e-4, 1e11
@@ -125,18 +126,19 @@ class Trainer:
         assert self.epochs, "a run without a length is settled first"
         return self.epochs
 
-    def chunk(self, clock: Clock, values: int, flops: float) -> int:
+    def chunk(self, clock: Clock, values: int, flops: float, workers: int = 1) -> int:
         """Steps a call, for elements of so many values and a model of so many FLOPs forward a sample.
 
-        Where they are not given: about a quarter of a second of training (a guess of the clock, so that equal configs
-        have equal chunks), no more than fits a chunk of moderate size, and a whole number of times into the
-        interval between evaluations.
+        Where they are not given: about a quarter of a second of training, or one where workers have to agree (a guess
+        of the clock, so that equal configs have equal chunks), no more than fits a chunk of moderate size, and a whole
+        number of times into the interval between evaluations.
         """
         if self.steps_per_call != "auto":
             return min(clock.steps, self.steps_per_call)
         step = STEP_SECONDS + self._arithmetic(flops)
         fits = CHUNK_VALUES // (self.batch_size * values)
-        most = max(1, min(LONGEST_CALL, int(CALL_SECONDS / step), fits))
+        seconds = CALL_SECONDS if workers == 1 else SHARED_CALL_SECONDS
+        most = max(1, min(LONGEST_CALL, int(seconds / step), fits))
         interval = min(clock.steps, clock.in_steps(self.eval_every))
         return math.ceil(interval / math.ceil(interval / most))
 

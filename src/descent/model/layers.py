@@ -152,13 +152,20 @@ def synchronized(
             slope, level = replicas.total([dgamma, dbeta])
             root = tf.math.rsqrt(variance + epsilon)
             slope, level = gamma * root * root * slope / count, gamma * root * level / count
-            # In float32 whatever x is: where the mean is large, its product and that of x all but cancel.
-            dx = tf.cast(dx, tf.float32) - (tf.cast(x, tf.float32) * slope + (level - slope * mean))
-            return tf.cast(dx, x.dtype), dgamma, dbeta
+            return corrected(dx, x, slope, level - slope * mean), dgamma, dbeta
 
         return (outputs, mean, variance), backward
 
     return normalize(x, gamma, beta)
+
+
+@tf.function(autograph=False, jit_compile=True)
+def corrected(dx: tf.Tensor, x: tf.Tensor, slope: tf.Tensor, level: tf.Tensor) -> tf.Tensor:
+    """`dx - (slope x + level)` in one loop over memory.
+
+    In float32 whatever x is: where the mean is large, its product and that of x all but cancel.
+    """
+    return tf.cast(tf.cast(dx, tf.float32) - (tf.cast(x, tf.float32) * slope + level), x.dtype)
 
 
 def moments(inputs: tf.Tensor, axes: list[int], near: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -70,7 +70,7 @@ def build(experiment: Experiment) -> Built:
         batch_size=trainer.batch_size,
         samples=trainer.used(spec.sizes["train"]),
         steps=experiment.clock.steps,
-        chunk=trainer.chunk(experiment.clock, math.prod(spec.shape), flops),
+        chunk=trainer.chunk(experiment.clock, math.prod(spec.shape), flops, experiment.strategy.workers()),
         seed=experiment.seed,
         own=_rows(experiment, strategy),
     )
