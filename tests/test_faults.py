@@ -197,7 +197,8 @@ DISK = ("trainer.steps_per_call=2", "callback.checkpoint.every=4st", "trainer.lo
 
 def test_a_disk_that_is_full_for_a_while_costs_nothing(quick, tmp_path, small_disk, monkeypatch, capsys):
     """TensorBoard is on, too: it may fail, the run may not."""
-    run = quick(*DISK, "+logger.tensorboard._target_=descent.logger.TensorBoard")
+    words = (*DISK, "trainer.steps=40")  # more rows than the log's last page has room for
+    run = quick(*words, "+logger.tensorboard._target_=descent.logger.TensorBoard")
     filler = []
 
     def change():
@@ -207,11 +208,11 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(quick, tmp_path, small_di
 
     def train(*args):
         for segment in filling(*args):
-            if segment.step >= 16 and filler:
+            if segment.step >= 36 and filler:
                 filler.pop().unlink()
             yield segment
 
-    quick(*DISK).run(tmp_path / "whole")
+    quick(*words).run(tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr(running, "train", train)
         patch.setattr(observing, "FLUSH_SECONDS", 0.0)  # the whole run is shorter
@@ -300,7 +301,7 @@ def test_rows_that_cannot_be_written_wait(tmp_path, monkeypatch):
     log.write({"step": 3})
     log.flush()
     log.close()
-    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1}\n{"step": 2}\n{"step": 3}\n'
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step":1}\n{"step":2}\n{"step":3}\n'
 
 
 # --- files and memory ---

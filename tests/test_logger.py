@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tensorflow as tf
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.compat.proto.event_pb2 import Event
 
 from descent import compose, logger
 from descent.folder import read_rows
-from descent.logger import Loggers, WandB
+from descent.logger import Loggers, TensorBoard, WandB
 
 
 def test_tensorboard_reads_every_scalar_under_the_names_of_the_log(quick, folder):
@@ -161,3 +165,24 @@ def test_a_profile_has_a_trace_and_a_page_whose_seconds_are_those_of_the_run(fol
     assert sum(time.values()) == pytest.approx(result.summary["seconds"], abs=0.1)
     page = (folder / "profile.txt").read_text()
     assert all(kind in page for kind in time)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"train/loss": 0.5},
+        {"a/b": 1.5, "a/b/c": -2.0, "val/simple_value": math.inf, "c/d": math.nan},
+        {"too/large": 1e60, "and/zero": 0.0},
+    ],
+    ids=str,
+)
+def test_events_are_those_that_tensorboards_own_messages_are(tmp_path, record: dict[str, float]):
+    sink = TensorBoard().open(str(tmp_path), step=0)
+    sink.write({"step": 70000, "epoch": 0.5, **record})
+    sink.close()
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    _, event = (Event.FromString(raw.numpy()) for raw in tf.data.TFRecordDataset(str(path)))
+    assert event.step == 70000
+    assert abs(event.wall_time - time.time()) < 60
+    found = {value.tag: value.simple_value for value in event.summary.value}
+    assert found == pytest.approx({tag: math.inf if v > 3.5e38 else v for tag, v in record.items()}, nan_ok=True)

@@ -14,6 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from descent.types import Record, UserError
 
 
@@ -134,7 +136,7 @@ class Log:
         self.length, self.kept = path.stat().st_size, bytearray()
 
     def write(self, record: Record) -> None:
-        self.kept += (json.dumps(jsonable(record)) + "\n").encode()
+        self.kept += orjson.dumps(jsonable(record), option=orjson.OPT_APPEND_NEWLINE)  # ten times as fast as json
 
     def flush(self) -> int:
         """Hands all rows to the system; returns the length in bytes.

@@ -212,7 +212,7 @@ class Segment(NamedTuple):
         return self.step - len(self.rows) + 1
 
     def record(self, i: int) -> Record:
-        return {f"train/{name}": float(value) for name, value in zip(self.names, self.rows[i], strict=True)}
+        return {f"train/{name}": value for name, value in zip(self.names, self.rows[i].tolist(), strict=True)}
 
 
 def train(
