@@ -63,8 +63,9 @@ def save(made: Figure, folder: Path, name: str) -> Path:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     folder.mkdir(parents=True, exist_ok=True)
-    made.draw_without_rendering()
-    made.set_layout_engine("none")  # it has laid them out, and would do so for each format again
+    if engine := made.get_layout_engine():
+        engine.execute(made)
+        made.set_layout_engine("none")  # it would do so again for each format
     # Not `savefig`, which draws each format twice: the first time to find bounds that nobody asks for.
     FigureCanvasSVG(made).print_svg(folder / f"{name}.svg", metadata={"Date": None})
     made.set_dpi(DPI)

@@ -34,6 +34,7 @@ class Cnn:
     initializer: Initializer = "he_normal"
 
     def build(self, spec: Spec, regularization: Regularization) -> keras.Model:
+        from descent.model.convolution import Conv2D
         from descent.model.layers import BatchNormalization, Dropout
 
         layers = keras.layers
@@ -41,7 +42,7 @@ class Cnn:
         rates = regularization.rates("spatial_dropout", len(self.widths))
         for i, (width, rate) in enumerate(zip(self.widths, rates, strict=True)):
             begin = kernels(self.initializer)
-            x = layers.Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer=begin, name=f"conv_{i}")(x)
+            x = Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer=begin, name=f"conv_{i}")(x)
             x = BatchNormalization(name=f"norm_{i}")(x)
             x = layers.MaxPooling2D(2, padding="same", name=f"pool_{i}")(x)
             x = layers.ReLU(name=f"relu_{i}")(x)

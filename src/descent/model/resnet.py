@@ -156,9 +156,11 @@ def convolution(
     A strided one of 1x1 drops pixels first, which is the same and cheaper; besides, oneDNN's own (TensorFlow 2.21, two
     threads, few channels) writes past the end of its memory in the backward pass.
     """
+    from descent.model.convolution import Conv2D
+
     if size == 1 and stride > 1:
         x, stride = keras.layers.AveragePooling2D(1, stride, padding="same", name=f"{name}_stride")(x), 1
-    return keras.layers.Conv2D(
+    return Conv2D(
         width,
         size,
         stride,
