@@ -16,7 +16,7 @@ from descent.augmentation import Mixing
 from descent.data.decoding import OpenFolder
 from descent.folder import read_rows
 from descent.model import layers
-from descent.optimizer.replicated import replicated
+from descent.optimizer.direct import direct
 from descent.session import build
 from descent.session.building import scope
 from descent.strategy import Mirrored
@@ -271,7 +271,7 @@ def test_every_optimizer_updates_all_copies_alike(name: str):
     where = strategy(2)
     with scope(where):
         ours, optimizer = made()
-        optimizer = replicated(optimizer)
+        optimizer = direct(optimizer)
     theirs, other = made()
     ourselves = tf.function(lambda: where.run(lambda: stepped(ours, optimizer)), autograph=False)
     themselves = tf.function(lambda: stepped(theirs, other), autograph=False)

@@ -99,16 +99,15 @@ def scope(strategy: tf.distribute.Strategy) -> Iterator[None]:
 
 
 def _state(experiment: Experiment, first: int) -> State:
+    from descent.optimizer.direct import direct
+
     model = experiment.model.build(experiment.data.spec, experiment.regularization)
-    optimizer = experiment.optimizer.build(model.trainable_variables, experiment.clock.steps)
+    optimizer = direct(experiment.optimizer.build(model.trainable_variables, experiment.clock.steps))
     if tf.distribute.has_strategy():  # another than the default
         for layer in model._flatten_layers():
             if isinstance(layer, keras.layers.BatchNormalization):
                 # Keras' own, in a `keras_application`; ours always are.
                 layer.synchronized = tf.distribute.get_strategy().num_replicas_in_sync > 1
-        from descent.optimizer.replicated import replicated
-
-        optimizer = replicated(optimizer)
     return State(
         model=model,
         optimizer=optimizer,
