@@ -50,6 +50,27 @@ def test_the_whole_test_split_scores_in_every_format_as_in_the_summary(finished)
     assert set(about["largest_difference"]) == {"saved_model", "model.keras", "model.tflite", "model.onnx"}
 
 
+LOAD = """
+import sys
+import keras, numpy as np
+assert "descent" not in sys.modules
+model = keras.models.load_model(sys.argv[1])
+assert "descent" not in sys.modules
+np.save(sys.argv[2], model(np.load(sys.argv[2])))
+"""
+
+
+@pytest.mark.slow
+def test_a_keras_file_of_plain_layers_needs_nothing_but_keras(finished, tmp_path):
+    experiment, built, _ = restore(finished)
+    export.export(experiment, built, tmp_path, ["keras"])
+    raw = built.pipeline.source.gather("validation", tf.range(5))[0]
+    np.save(tmp_path / "raw.npy", raw.numpy())
+    words = [sys.executable, "-I", "-c", LOAD, str(tmp_path / "model.keras"), str(tmp_path / "raw.npy")]
+    subprocess.run(words, capture_output=True, text=True, timeout=300, check=True)
+    np.testing.assert_allclose(np.load(tmp_path / "raw.npy"), built.evaluator.answers(raw), atol=1e-5)
+
+
 SERVE = """
 import json, sys
 import numpy as np, tensorflow as tf

@@ -87,10 +87,23 @@ def _write_keras(served: Served, path: Path) -> None:
     inputs = keras.Input(served.spec.shape, dtype=served.dtype.name, name="inputs")
     text = served.spec.kind == "text"
     x = inputs if text else keras.layers.Rescaling(served.spec.scale, name="scale")(inputs)
-    outputs = served.model(x)
+    model = keras.models.clone_model(served.model, clone_function=_plain)
+    model.set_weights(served.model.get_weights())
+    outputs = model(x)
     if served.spec.num_classes:
         outputs = keras.layers.Softmax(name="probabilities")(outputs)
     keras.Model(inputs, outputs, name="served").save(path)
+
+
+def _plain(layer: keras.Layer) -> keras.Layer:
+    """A layer like it, of Keras' own where ours is another in training only: the file then loads without Descent."""
+    from descent.model.convolution import Conv2D
+    from descent.model.layers import BatchNormalization, Dropout
+
+    if isinstance(layer, Dropout):
+        return keras.layers.Dropout(layer.rate, name=layer.name)
+    own = {Conv2D: keras.layers.Conv2D, BatchNormalization: keras.layers.BatchNormalization}
+    return own.get(type(layer), type(layer)).from_config(layer.get_config())
 
 
 def _answer_keras(path: Path, raw: np.ndarray) -> np.ndarray:
