@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,13 +51,19 @@ def test_the_whole_test_split_scores_in_every_format_as_in_the_summary(finished)
     assert set(about["largest_difference"]) == {"saved_model", "model.keras", "model.tflite", "model.onnx"}
 
 
+def alone(script: str, file: Path, raw: np.ndarray) -> Any:
+    """What a script prints as JSON, of a file and raw elements, in a process that has nothing of Descent."""
+    given = file.with_name("raw.npy")
+    np.save(given, raw)
+    words = [sys.executable, "-I", "-c", "import json, sys\nimport numpy as np\n" + script, str(file), str(given)]
+    return json.loads(subprocess.run(words, capture_output=True, text=True, timeout=300, check=True).stdout)
+
+
 LOAD = """
-import sys
-import keras, numpy as np
+import keras
+answer = keras.models.load_model(sys.argv[1])(np.load(sys.argv[2]))
 assert "descent" not in sys.modules
-model = keras.models.load_model(sys.argv[1])
-assert "descent" not in sys.modules
-np.save(sys.argv[2], model(np.load(sys.argv[2])))
+print(json.dumps(np.asarray(answer).tolist()))
 """
 
 
@@ -64,16 +71,12 @@ np.save(sys.argv[2], model(np.load(sys.argv[2])))
 def test_a_keras_file_of_plain_layers_needs_nothing_but_keras(finished, tmp_path):
     experiment, built, _ = restore(finished)
     export.export(experiment, built, tmp_path, ["keras"])
-    raw = built.pipeline.source.gather("validation", tf.range(5))[0]
-    np.save(tmp_path / "raw.npy", raw.numpy())
-    words = [sys.executable, "-I", "-c", LOAD, str(tmp_path / "model.keras"), str(tmp_path / "raw.npy")]
-    subprocess.run(words, capture_output=True, text=True, timeout=300, check=True)
-    np.testing.assert_allclose(np.load(tmp_path / "raw.npy"), built.evaluator.answers(raw), atol=1e-5)
+    raw = built.pipeline.source.gather("validation", tf.range(5))[0].numpy()
+    np.testing.assert_allclose(alone(LOAD, tmp_path / "model.keras", raw), built.evaluator.answers(raw), atol=1e-5)
 
 
 SERVE = """
-import json, sys
-import numpy as np, tensorflow as tf
+import tensorflow as tf
 answer = tf.saved_model.load(sys.argv[1]).signatures["serving_default"](inputs=tf.constant(np.load(sys.argv[2])))
 assert "descent" not in sys.modules
 print(json.dumps([answer["probabilities"].numpy().tolist(), [word.decode() for word in answer["class"].numpy()]]))
@@ -84,11 +87,8 @@ print(json.dumps([answer["probabilities"].numpy().tolist(), [word.decode() for w
 def test_a_saved_model_needs_nothing_but_tensorflow(finished, tmp_path):
     experiment, built, _ = restore(finished)
     export.export(experiment, built, tmp_path, ["saved_model"])
-    raw = built.pipeline.source.gather("validation", tf.range(5))[0]
-    np.save(tmp_path / "raw.npy", raw.numpy())
-    words = [sys.executable, "-I", "-c", SERVE, str(tmp_path / "saved_model"), str(tmp_path / "raw.npy")]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=True)
-    probabilities, classes = json.loads(done.stdout)
+    raw = built.pipeline.source.gather("validation", tf.range(5))[0].numpy()
+    probabilities, classes = alone(SERVE, tmp_path / "saved_model", raw)
     np.testing.assert_allclose(probabilities, built.evaluator.answers(raw), atol=1e-5)
     assert classes == [experiment.data.spec.class_names[i] for i in np.argmax(probabilities, axis=1)]
 
