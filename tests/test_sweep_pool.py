@@ -210,14 +210,21 @@ def test_the_pool_gives_the_bytes_of_a_process_of_its_own_and_of_the_basic_launc
         try:
             done = sweep(own, *words, *more)
             assert done.returncode == 0, done.stdout + done.stderr
-            logs.append(sorted((p / "metrics.jsonl").read_bytes() for p in folders(own).values()))
+            logs.append(sorted(written(place) for place in folders(own).values()))
         finally:
             shutil.rmtree(PROJECT / "outputs" / own, ignore_errors=True)
     single = [*command(name, "seed=2", *words[1:], f"hydra.run.dir={tmp_path / 'run'}")]
     single.remove("-m")
     subprocess.run(single, check=True, capture_output=True, timeout=300)
     assert logs[0] == logs[1] == logs[2]
-    assert (tmp_path / "run/metrics.jsonl").read_bytes() in logs[0]
+    assert written(tmp_path / "run") in logs[0]
+
+
+def written(run: Path) -> list[bytes]:
+    """The log and the figures of a run, which the pool draws in a process of their own."""
+    assert (run / "done.json").exists()
+    assert len(list((run / "plots").iterdir())) == 10
+    return [path.read_bytes() for path in [run / "metrics.jsonl", *sorted((run / "plots").iterdir())]]
 
 
 @pytest.mark.slow

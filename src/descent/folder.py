@@ -21,9 +21,14 @@ from descent.types import Record, UserError
 
 def write_atomic(path: Path, text: str) -> None:
     """Writes a file whole or not at all, durably: temporary file, fsync, rename, fsync of the folder."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """As `write_atomic`."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
+    with temporary.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)

@@ -240,6 +240,11 @@ class Loggers:
         for served in self.served:
             served.trained()
 
+    @property
+    def concluding(self) -> bool:
+        """Whether one is told how the run ended, and shown its figures."""
+        return any(isinstance(served.sink, Concluding) for served in self.served)
+
     def conclude(self, summary: Mapping[str, Any], plots: Path) -> None:
         """Gives the others the summary, and the figures in a folder."""
         for served in self.served:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from etils import epy
 
 from descent import display, metric, page, plot
 from descent.data.pipeline import Pipeline
-from descent.folder import RunFolder, read_rows, write_atomic
+from descent.folder import RunFolder, read_rows, write_atomic, write_bytes
 from descent.step import to_batch
 from descent.types import Spec
 
@@ -26,31 +28,123 @@ if TYPE_CHECKING:
 
 PREVIEW = 24
 CLASSES = "class_report.csv"
+UNDRAWN = "undrawn.npz"
+LARGEST = 2**26  # bytes of what is left for another process to draw: to write more takes longer than to draw it
+
+_APART: ContextVar[bool] = ContextVar("apart", default=False)
 
 
-def draw(folder: RunFolder, pipeline: Pipeline, best_step: int, tested: metric.Outcome | None = None) -> None:
-    """The figures of a run that is over; `tested` is the outcome of the test split, where it was evaluated."""
+@contextlib.contextmanager
+def drawn_apart() -> Iterator[None]:
+    """Inside, what ends a run leaves its figures and its page to another process, which calls `complete`."""
+    token = _APART.set(True)
+    try:
+        yield
+    finally:
+        _APART.reset(token)
+
+
+class Material(NamedTuple):
+    """What the figures of a completed run show beside its log: numbers and words, for whatever process draws them.
+
+    Attributes:
+        targets: of the test split [n].
+        outputs: of the best weights on it [n, k].
+        classes: their names [k]; none where the target is real.
+        pictures: of the first training batch, as the model sees them [m, h, w, c]; none where it is not of images.
+        captions: their labels in words [m].
+    """
+
+    targets: np.ndarray
+    outputs: np.ndarray
+    classes: np.ndarray
+    pictures: np.ndarray
+    captions: np.ndarray
+
+    @classmethod
+    def of(cls, pipeline: Pipeline, tested: metric.Outcome) -> Material:
+        spec = pipeline.spec
+        pictures, captions = preview(pipeline) if spec.kind == "image" else (np.zeros(0), [])
+        names = spec.class_names if spec.num_classes else ()
+        return cls(tested.targets, tested.outputs, np.array(names, str), pictures, np.array(captions, str))
+
+    @property
+    def leaves(self) -> bool:
+        """Whether another process is to draw it, and it is of a size to be handed over."""
+        return _APART.get() and sum(array.nbytes for array in self) <= LARGEST
+
+    def save(self, path: Path) -> None:
+        content = io.BytesIO()
+        np.savez(content, **self._asdict())
+        write_bytes(path, content.getvalue())
+
+    @classmethod
+    def load(cls, path: Path) -> Material:
+        with np.load(path) as file:
+            return cls(**file)
+
+
+def conclude(folder: RunFolder, summary: dict[str, Any], shown: Material, say: Callable[[str], object]) -> None:
+    """Figures, page, and last of all the mark that the run is complete.
+
+    Raises:
+        OSError: the mark could not be written; figures and page, which can be made again, are only told of.
+    """
+    derived(lambda: draw(folder, summary["best"]["step"], shown), say)
+    derived(lambda: write(folder, summary), say)
+    folder.write_json("done.json", {"step": summary["steps"]})
+    (folder.path / UNDRAWN).unlink(missing_ok=True)
+
+
+def undrawn(folder: Path) -> bool:
+    """Whether the run in a folder has left its figures to another process, which has not drawn them yet."""
+    return (folder / UNDRAWN).exists()
+
+
+def complete(folder: Path) -> None:
+    """Draws what a run has left undrawn, if anything.
+
+    Raises:
+        UserError: another process has the folder.
+        OSError: see `conclude`.
+    """
+    place = RunFolder(folder)
+    with place.held():
+        if not undrawn(folder):
+            return
+        conclude(place, place.read_json("summary.json"), Material.load(folder / UNDRAWN), print)
+
+
+def derived(write: Callable[[], object], say: Callable[[str], object]) -> None:
+    """Writes what can be made again from the rest; that it fails ends no run."""
+    try:
+        write()
+    except OSError as error:
+        say(f"the report or a figure could not be written: {error}")
+
+
+def draw(folder: RunFolder, best_step: int, shown: Material | None = None) -> None:
+    """The figures of a run that is over; `shown`, where its test split was evaluated, is what those of it show."""
     rows = read_rows(folder.metrics)
     if any(name.startswith("val/") for row in rows for name in row):
         plot.save(plot.learning_curves(rows, best_step), folder.plots, "learning_curves")
     if rows:
         plot.save(plot.learning_rate(rows), folder.plots, "learning_rate")
-    if tested is not None:
-        _draw_test(folder, pipeline, tested.targets, tested.outputs)
+    if shown is not None:
+        _draw_test(folder, shown)
 
 
-def _draw_test(folder: RunFolder, pipeline: Pipeline, targets: np.ndarray, outputs: np.ndarray) -> None:
-    spec = pipeline.spec
-    if spec.kind == "image":
-        pictures, captions = preview(pipeline)
+def _draw_test(folder: RunFolder, shown: Material) -> None:
+    targets, outputs, names = shown.targets, shown.outputs, shown.classes.tolist()
+    if len(shown.pictures):
         title = "first training batch, augmented and mixed, with its labels"
-        plot.save(plot.images(pictures, captions, title), folder.plots, "preview")
-    if spec.num_classes:
-        table = metric.confusion(targets, outputs, spec.num_classes)
+        plot.save(plot.images(shown.pictures, shown.captions.tolist(), title), folder.plots, "preview")
+    if names:
+        table = metric.confusion(targets, outputs, len(names))
         accuracy = np.trace(table) / table.sum()
-        made = plot.confusion(table, spec.class_names, f"test split, accuracy {accuracy:.2%}")
+        made = plot.confusion(table, names, f"test split, accuracy {accuracy:.2%}")
         plot.save(made, folder.plots, "confusion_matrix")
-        classes(folder.path / CLASSES, table, spec.class_names)
+        classes(folder.path / CLASSES, table, names)
         probabilities = metric.softmax(outputs)
         plot.save(calibration(targets, probabilities, "test split"), folder.plots, "calibration")
     else:

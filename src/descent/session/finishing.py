@@ -17,25 +17,33 @@ from descent.types import Record
 WALL_CLOCK = ("seconds", "samples_per_second", "time")  # of the summary: not the same in equal runs
 
 
-def finish(run: Run, status: str, checked: list[checklist.Line], reason: str = "") -> dict[str, Any]:
+def finish(
+    run: Run, status: str, checked: list[checklist.Line], reason: str = "", *, awaited: bool = False
+) -> dict[str, Any]:
     """Writes what is left of the run and says how it ended; returns the summary.
+
+    Figures may be left to another process (`report.drawn_apart`), unless a logger awaits them.
 
     Where the disk does not take it, the status is `failed`; the checkpoints hold all that it is made from.
     """
-    summary = _summary(run, status, reason)
+    summary, shown = _summary(run, status, reason), None
     try:
         if status == "completed":
-            summary |= _test(run)
+            tested, shown = _test(run)
+            summary |= tested
         files = {p.name for p in run.folder.path.iterdir()}
         lines = checklist.after(run.experiment, read_rows(run.folder.metrics), summary, files)
         summary["checklist"] = [line._asdict() for line in (*checked, *lines)]
         run.folder.write_json("summary.json", summary)
         tell(run, lines)
         if status == "halted":  # its curves say why
-            _derived(run, lambda: report.draw(run.folder, run.pipeline, run.best["step"]))
-        if status in ("completed", "halted"):
+            _derived(run, lambda: report.draw(run.folder, run.best["step"]))
             _derived(run, lambda: report.write(run.folder, summary))
-        if status == "completed":
+        elif shown and shown.leaves and not awaited:
+            shown.save(run.folder.path / report.UNDRAWN)
+        elif shown:
+            report.conclude(run.folder, summary, shown, run.say)
+        elif status == "completed":
             run.folder.write_json("done.json", {"step": summary["steps"]})
         _profile(run, summary)
     except OSError as error:
@@ -68,13 +76,9 @@ def _tell_end(run: Run, summary: dict[str, Any]) -> None:
 
 
 def _derived(run: Run, write: Callable[[], object]) -> None:
-    """Writes what can be made again from the rest, on the chief; that it fails ends no run."""
-    if not run.peers.chief:
-        return
-    try:
-        write()
-    except OSError as error:
-        run.say(f"the report or a figure could not be written: {error}")
+    """See `report.derived`; on the chief."""
+    if run.peers.chief:
+        report.derived(write, run.say)
 
 
 def _headline(run: Run, summary: dict[str, Any]) -> Record:
@@ -82,8 +86,11 @@ def _headline(run: Run, summary: dict[str, Any]) -> Record:
     return {name: summary[name] for name in (f"test/{m}" for m in metric.names(run.pipeline.spec))}
 
 
-def _test(run: Run) -> Record:
-    """The test split, once, on the best weights; they stay in the model. And what of them is dead."""
+def _test(run: Run) -> tuple[Record, report.Material | None]:
+    """The test split, once, on the best weights; they stay in the model. What is dead of them, and what is to be shown.
+
+    Only the chief shows anything.
+    """
     state = run.state
     if not state.best:
         state.keep_best()
@@ -91,9 +98,9 @@ def _test(run: Run) -> Record:
     paths = [v.path for v in state.model.variables]
     checkpoint.save_weights(run.folder.checkpoints, "best", state.best, paths, best=run.best)
     outcome, spec = run.evaluator.outcome("test"), run.pipeline.spec
-    _derived(run, lambda: report.draw(run.folder, run.pipeline, run.best["step"], outcome))
     dead = inspecting.dead_units(state.model, run.pipeline)
-    return {**metric.evaluate(spec, "test", outcome), **metric.final(spec, "test", outcome), **dead}
+    found = {**metric.evaluate(spec, "test", outcome), **metric.final(spec, "test", outcome), **dead}
+    return found, report.Material.of(run.pipeline, outcome) if run.peers.chief else None
 
 
 def _summary(run: Run, status: str, reason: str) -> dict[str, Any]:

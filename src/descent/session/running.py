@@ -59,7 +59,7 @@ class Session(Run):
                 self.interruption.ask = None  # from here on everything is on disk
                 if status != "failed" and self._asked() and status == "completed":
                     status = "interrupted"
-                summary = finish(self, status, checked, reason)
+                summary = finish(self, status, checked, reason, awaited=self.observer.loggers.concluding)
                 self.observer.conclude(summary)
                 if summary["status"] != "failed":
                     self._asked()  # the others wait here for the chief, which has more to do

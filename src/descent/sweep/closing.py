@@ -6,6 +6,7 @@ from pathlib import Path
 
 from descent.folder import RunFolder
 from descent.sweep.board import Board
+from descent.sweep.illustrator import draw_left
 from descent.types import UserError
 
 COMPLETED, FAILED, STOPPED = 0, 1, 130
@@ -13,6 +14,8 @@ COMPLETED, FAILED, STOPPED = 0, 1, 130
 
 def close(sweep: Path, board: Board, stopped: bool) -> int:
     """Says how the sweep ended; returns the exit code: 1 where a job failed, 130 where the sweep was stopped."""
+    if not stopped:
+        draw_left(sweep)
     board.close()
     write_report(sweep, board)
     states = [outcome.state for outcome in board.outcomes.values()]

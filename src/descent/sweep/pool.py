@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import shutil
 import signal
@@ -17,8 +16,10 @@ from typing import Any
 
 from pebble import ProcessFuture, ProcessPool
 
+from descent import report
 from descent.signals import LEFT
 from descent.sweep import worker
+from descent.sweep.illustrator import Illustrator, process
 from descent.sweep.job import Job, Outcome, Traits
 
 ATTEMPTS = 2  # of a job whose worker is killed: it goes on from its last checkpoint
@@ -31,10 +32,11 @@ class Slot:
     Attributes:
         progress: the file in which the worker says how far it is.
         job: what it runs; None where it is free.
+        illustrator: draws what its jobs leave, while it runs others.
     """
 
     def __init__(self, progress: Path) -> None:
-        self.progress = progress
+        self.progress, self.illustrator = progress, Illustrator()
         self.pool: ProcessPool | None = None
         self.traits: Traits | None = None
         self.job: Job | None = None
@@ -45,14 +47,9 @@ class Slot:
         """Gives a job to the worker, to a new one where the old has other traits."""
         if self.pool is None or self.traits != job.traits:
             self.close()
-            self.pool = ProcessPool(
-                max_workers=1,
-                context=multiprocessing.get_context("spawn"),
-                initializer=worker.prepare,
-                initargs=(job.traits, self.progress),
-            )
+            self.pool = process(worker.prepare, job.traits, self.progress)
         self.traits, self.job, self.began = job.traits, job, time.monotonic()
-        self.future = self.pool.schedule(worker.run, args=(job, self.progress), timeout=limit)
+        self.future = self.pool.schedule(worker.run_undrawn, args=(job, self.progress), timeout=limit)
 
     def close(self) -> None:
         """Ends the worker at once."""
@@ -99,6 +96,7 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         for slot in self.slots:
             slot.close()
+            slot.illustrator.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
@@ -108,7 +106,7 @@ class Pool:
 
     @property
     def idle(self) -> bool:
-        return not self.queue and all(slot.job is None for slot in self.slots)
+        return not self.queue and all(slot.job is None and slot.illustrator.idle for slot in self.slots)
 
     def submit(self, job: Job) -> None:
         self.queue.append(job)
@@ -130,11 +128,16 @@ class Pool:
         for slot in self.slots:
             if slot.job is not None:
                 (slot.close if at_once else slot.ask_to_stop)()
+            if at_once:
+                slot.illustrator.close()
         return waiting
 
     def wait(self, seconds: float) -> list[tuple[Job, Outcome]]:
         """Waits so long for jobs to end; returns those that have, and gives their workers new ones."""
+        for slot in self.slots:
+            slot.illustrator.look()
         futures = [slot.future for slot in self.slots if slot.future is not None]
+        futures = futures or [future for slot in self.slots for future in slot.illustrator.drawings.values()]
         if futures:
             wait_for(futures, timeout=seconds, return_when="FIRST_COMPLETED")
         ended = [self._collect(slot) for slot in self.slots if slot.future is not None and slot.future.done()]
@@ -156,6 +159,8 @@ class Pool:
             return self._died(slot, job, error)
         if outcome.state == "stopped" and not self.stopping:  # a signal from elsewhere
             return self._died(slot, job, InterruptedError("stopped from outside"))
+        if report.undrawn(job.folder):
+            slot.illustrator.draw(job.folder)
         if slot.jobs >= self.jobs_per_worker or outcome.memory_mb > self.memory_mb:
             slot.close()
         return job, outcome

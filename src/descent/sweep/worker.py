@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from descent import report
 from descent.folder import lock
 from descent.sweep.job import LOG, Job, Outcome, Traits, finished
 from descent.types import Record, UserError
@@ -28,11 +29,16 @@ SHOWN_SECONDS = 0.2  # between two notes of how far a job is
 
 
 def prepare(traits: Traits, progress: Path) -> None:
-    """Makes this process a worker: out of reach of the terminal's Ctrl-C, bound to its launcher, with TensorFlow."""
-    os.setsid()
-    threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
+    """Makes this process a worker, with TensorFlow."""
+    bind()
     note(progress, {"pid": os.getpid()})
     warm(traits)
+
+
+def bind() -> None:
+    """Puts this process out of reach of the terminal's Ctrl-C, and ends it with its launcher."""
+    os.setsid()
+    threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
 
 
 class Origin(NamedTuple):
@@ -96,6 +102,23 @@ def run(job: Job, progress: Path) -> Outcome:
         outcome = Outcome("failed", str(error))
     _clear()
     return outcome._replace(memory_mb=memory_mb())
+
+
+def run_undrawn(job: Job, progress: Path) -> Outcome:
+    """As `run`; the figures of a completed run are left to `draw`."""
+    with report.drawn_apart():
+        return run(job, progress)
+
+
+def draw(folder: Path) -> None:
+    """Draws what a job has left undrawn; it is complete with that.
+
+    Raises:
+        UserError: another process has the folder.
+        OSError: the disk does not take it.
+    """
+    with logged(folder):
+        report.complete(folder)
 
 
 def run_here(job: Job) -> Outcome:

@@ -1,0 +1,76 @@
+"""A process that draws the figures of finished runs, so that their worker goes on with the next."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pebble import ProcessFuture, ProcessPool
+
+from descent import report
+from descent.sweep import worker
+from descent.types import UserError
+
+
+def process(prepare: Callable[..., None], *arguments: Any) -> ProcessPool:
+    """A pool of one process, which prepares itself first."""
+    context = multiprocessing.get_context("spawn")
+    return ProcessPool(max_workers=1, context=context, initializer=prepare, initargs=arguments)
+
+
+def prepare() -> None:
+    """Makes this process one that draws."""
+    worker.bind()
+    import matplotlib.figure  # noqa: F401  (the half second that all runs share)
+
+
+class Illustrator:
+    """Draws what runs have left undrawn, one after the other; what it does not is left to `draw_left`.
+
+    Attributes:
+        drawings: what is being drawn or waits for it, by folder.
+    """
+
+    def __init__(self) -> None:
+        self.pool: ProcessPool | None = None
+        self.drawings: dict[Path, ProcessFuture] = {}
+
+    @property
+    def idle(self) -> bool:
+        return not self.drawings
+
+    def draw(self, folder: Path) -> None:
+        self.pool = self.pool or process(prepare)
+        self.drawings[folder] = self.pool.schedule(worker.draw, args=(folder,))
+
+    def look(self) -> None:
+        """Forgets what is drawn, and what failed; then, lest the process was killed, another goes on."""
+        over = [(folder, future) for folder, future in self.drawings.items() if future.done()]
+        for folder, _ in over:
+            del self.drawings[folder]
+        if any(future.exception() for _, future in over):
+            waiting = list(self.drawings)
+            self.close()
+            for folder in waiting:
+                self.draw(folder)
+
+    def close(self) -> None:
+        """Ends the process at once."""
+        if self.pool is not None:
+            self.pool.stop()
+            self.pool.join()
+        self.pool = None
+        self.drawings.clear()
+
+
+def draw_left(sweep: Path) -> None:
+    """Draws, in this process, what is still undrawn in the folders of a sweep's jobs."""
+    for path in sorted(sweep.glob(f"*/{report.UNDRAWN}")):
+        try:
+            worker.draw(path.parent)
+        except (OSError, UserError) as error:
+            told = f"{path.parent}: its figures could not be drawn: {error}; the same sweep tries again"
+            print(told, file=sys.stderr)
