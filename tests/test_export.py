@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -16,6 +17,7 @@ import tensorflow as tf
 from conftest import QUICK
 from descent import UserError, compose, export
 from descent.config import restore
+from descent.model.layers import Dropout, StochasticDepth
 from descent.session import build
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,6 +75,17 @@ def test_a_keras_file_of_plain_layers_needs_nothing_but_keras(finished, tmp_path
     export.export(experiment, built, tmp_path, ["keras"])
     raw = built.pipeline.source.gather("validation", tf.range(5))[0].numpy()
     np.testing.assert_allclose(alone(LOAD, tmp_path / "model.keras", raw), built.evaluator.answers(raw), atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "settings"), [(Dropout, {"spatial": True}), (StochasticDepth, {})])
+def test_dropout_in_a_keras_file_silences_what_it_silenced(kind, settings):
+    """For whoever trains on from there: maps, or samples, as a whole."""
+    inputs, layer = keras.Input([4, 5, 6]), kind(0.5, **settings)
+    plain = keras.models.clone_model(keras.Model(inputs, layer(inputs)), clone_function=export._plain)
+    outputs = np.array(plain(np.ones([40, 4, 5, 6], np.float32), training=True))
+    shared = outputs.reshape(40, 20, 6) if layer.spatial else outputs.reshape(40, 120, 1)
+    assert np.array_equal(shared, np.broadcast_to(shared[:, :1], shared.shape))
+    assert set(np.unique(shared)) == {0.0, 2.0}
 
 
 SERVE = """

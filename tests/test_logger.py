@@ -186,3 +186,16 @@ def test_events_are_those_that_tensorboards_own_messages_are(tmp_path, record: d
     assert abs(event.wall_time - time.time()) < 60
     found = {value.tag: value.simple_value for value in event.summary.value}
     assert found == pytest.approx({tag: math.inf if v > 3.5e38 else v for tag, v in record.items()}, nan_ok=True)
+
+
+def test_records_written_at_once_are_those_written_one_by_one(tmp_path):
+    """Steps of one to nine bytes, and names that change in between."""
+    steps = [0, 1, 127, 128, 300, 2**31, 2**55]
+    rows = [{"step": float(s), "a/x": s / 7, **({"b/y": -1.0} if i % 3 == 2 else {})} for i, s in enumerate(steps)]
+    loggers = Loggers({"tensorboard": TensorBoard()}, str(tmp_path), 0)
+    loggers.write(rows)
+    loggers.close()
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    _, *events = (Event.FromString(raw.numpy()) for raw in tf.data.TFRecordDataset(str(path)))
+    found = [{"step": e.step, **{value.tag: value.simple_value for value in e.summary.value}} for e in events]
+    assert found == [pytest.approx(row, rel=1e-6) for row in rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import subprocess
 import sys
@@ -74,9 +75,10 @@ def unsaved(experiment: Experiment, turns: Turns) -> None:
 
 
 def pipeline(experiment: Experiment, turns: Turns) -> None:
-    """The input alone: every chunk is made and thrown away."""
+    """The input alone, again and again: every chunk is made and thrown away."""
     from descent.session import build
 
     made = build(experiment.resolved()).pipeline
-    for count, _ in enumerate(made.training(0), 1):
+    runs = itertools.chain.from_iterable(made.training(0) for _ in itertools.count())
+    for count, _ in enumerate(runs, 1):
         turns(count * made.chunk, 0.0)

@@ -15,6 +15,7 @@ from descent.types import Record
 
 QUIET_SECONDS = 2.0  # between lines of evaluations
 SILENT_SECONDS = 15.0  # without any line, where there is no progress bar
+BAR_SECONDS = 0.1  # between two looks of the bar: to move it takes longer than some calls
 
 
 def panel(console: Console, title: str, facts: Mapping[str, str]) -> None:
@@ -74,6 +75,7 @@ class Ticker:
 
     def __init__(self, console: Console, total: int, start: int) -> None:
         self.console, self.total, self.last = console, total, time.monotonic()
+        self.terminal, self.shown, self.evaluation = console.is_terminal, 0.0, Record()
         self.bar = Progress(
             BarColumn(bar_width=28),
             MofNCompleteColumn(),
@@ -82,7 +84,7 @@ class Ticker:
             TextColumn("{task.fields[metrics]}"),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=not self.terminal,
         )
         self.task = self.bar.add_task("", total=total, completed=start, rate="", metrics="")
 
@@ -94,19 +96,24 @@ class Ticker:
         self.bar.stop()
 
     def step(self, step: int, rate: float) -> None:
-        pace = f"{rate:,.0f} samples/s" if rate else ""
-        self.bar.update(self.task, completed=step, rate=pace)
-        if not self.console.is_terminal and time.monotonic() - self.last > SILENT_SECONDS:
-            self._line(step, pace)
+        """Moves the bar, or writes a line where there is none; not after each call of a small model."""
+        now = time.monotonic()
+        if self.terminal and now - self.shown > BAR_SECONDS:
+            self.shown = now
+            self.bar.update(self.task, completed=step, rate=_pace(rate), metrics=short(self.evaluation, "val"))
+        elif not self.terminal and now - self.last > SILENT_SECONDS:
+            self._line(step, _pace(rate))
 
     def evaluated(self, record: Record, rate: float) -> None:
         """A line for each evaluation, but no more than one in two seconds."""
-        metrics, step = short(record, "val"), int(record["step"])
-        self.bar.update(self.task, metrics=metrics)
-        due = time.monotonic() - self.last > QUIET_SECONDS or step == self.total
-        if due:
-            self._line(step, f"epoch {record['epoch']:.1f}  {metrics}  {rate:,.0f} samples/s")
+        self.evaluation, step = record, int(record["step"])
+        if time.monotonic() - self.last > QUIET_SECONDS or step == self.total:
+            self._line(step, f"epoch {record['epoch']:.1f}  {short(record, 'val')}  {_pace(rate)}")
 
     def _line(self, step: int, text: str) -> None:
         self.last = time.monotonic()
         self.console.print(f"step {step}/{self.total}  {text}", highlight=False)
+
+
+def _pace(rate: float) -> str:
+    return f"{rate:,.0f} samples/s" if rate else ""

@@ -101,7 +101,7 @@ def _plain(layer: keras.Layer) -> keras.Layer:
     from descent.model.layers import BatchNormalization, Dropout
 
     if isinstance(layer, Dropout):
-        return keras.layers.Dropout(layer.rate, name=layer.name)
+        return keras.layers.Dropout(layer.rate, tuple(layer.noise_shape(layer.input.ndim)), name=layer.name)
     own = {Conv2D: keras.layers.Conv2D, BatchNormalization: keras.layers.BatchNormalization}
     return own.get(type(layer), type(layer)).from_config(layer.get_config())
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import functools
-import os
 import secrets
 import socket
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
-
-import numpy as np
 
 from descent.types import Count, Logger, Record, Sink, part
 
@@ -23,6 +19,13 @@ class Concluding(Sink, Protocol):
     """A sink that stays open to the end of the run, and is told its summary and where its figures are."""
 
     def conclude(self, summary: Mapping[str, Any], plots: Path) -> None: ...
+
+
+@runtime_checkable
+class Several(Sink, Protocol):
+    """A sink that is faster with several records at once."""
+
+    def write_all(self, records: Sequence[Record]) -> None: ...
 
 
 @part
@@ -36,65 +39,9 @@ class TensorBoard:
     flush_seconds: Count = 30
 
     def open(self, folder: str, *, step: int) -> Sink:
-        return _Events(f"{folder}/tensorboard", self.flush_seconds, step)
+        from descent.event_file import EventFile
 
-
-class _Events:
-    """An event file is TFRecords of `Event`; TensorFlow writes these six times as fast as TensorBoard's own writer."""
-
-    def __init__(self, path: str, flush_seconds: int, step: int) -> None:
-        import tensorflow as tf
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-
-        Path(path).mkdir(parents=True, exist_ok=True)
-        now = f"{time.time():017.6f}"  # TensorBoard reads a folder's files in the order of their names
-        self.writer = tf.io.TFRecordWriter(f"{path}/events.out.tfevents.{now}.{socket.gethostname()}.{os.getpid()}")
-        self.flush_seconds, self.flushed = flush_seconds, time.monotonic()
-        self.event, self.encoders = Event, functools.cache(_encoder)
-        self._add(file_version="brain.Event:2")
-        if step:  # what an interrupted run wrote after its checkpoint is taken back
-            self._add(step=step + 1, session_log=SessionLog(status=SessionLog.START))
-        self.writer.flush()
-
-    def write(self, record: Record) -> None:
-        tags = tuple(name for name in record if "/" in name)
-        self._add(self.encoders(tags)(record), step=int(record["step"]))
-        if time.monotonic() - self.flushed > self.flush_seconds:
-            self.writer.flush()
-            self.flushed = time.monotonic()
-
-    def _add(self, summary: bytes = b"", **fields: Any) -> None:
-        # Messages of protobuf that are one after the other are one message.
-        self.writer.write(self.event(wall_time=time.time(), **fields).SerializeToString() + summary)
-
-    def close(self) -> None:
-        self.writer.close()
-
-
-def _encoder(tags: tuple[str, ...]) -> Callable[[Record], bytes]:
-    """From a record the bytes of an `Event` with these scalars.
-
-    A message for the tags is made once, and the values, four bytes each, are put into it: an object for each of them
-    takes three times as long.
-    """
-    from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.compat.proto.summary_pb2 import Summary
-
-    values = [Summary.Value(tag=tag, simple_value=0) for tag in tags]  # its number is what each ends with
-    whole, ends, end = Event(summary=Summary(value=values)).SerializeToString(), [], 0
-    for value in values:
-        encoded = value.SerializeToString()
-        end = whole.index(encoded, end) + len(encoded)
-        ends.append(end)
-    template, places = np.frombuffer(whole, np.uint8), np.array(ends, int)[:, None] + np.arange(-4, 0)
-
-    def encoded_values(record: Record) -> bytes:
-        filled = template.copy()
-        with np.errstate(over="ignore"):  # to infinity
-            filled[places] = np.array([record[tag] for tag in tags], "<f4").view(np.uint8).reshape(-1, 4)
-        return filled.tobytes()
-
-    return encoded_values
+        return EventFile(f"{folder}/tensorboard", self.flush_seconds, step)
 
 
 @part
@@ -266,8 +213,10 @@ class _Served:
 
     def write(self, records: Sequence[Record]) -> None:
         def action() -> None:
-            for record in records:
-                if self.sink:
+            if isinstance(self.sink, Several):
+                self.sink.write_all(records)
+            elif self.sink:
+                for record in records:
                     self.sink.write(record)
 
         self._do(action)

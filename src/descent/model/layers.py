@@ -56,16 +56,16 @@ class Dropout(keras.layers.Layer):
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         if not training or not self.rate:
             return inputs
-        shape = self._mask_shape(tf.shape(inputs))
+        drawn = self.noise_shape(inputs.shape.rank)
+        shape = tf.where([size is None for size in drawn], tf.shape(inputs), 1)
         # Integer bits against a threshold: the same mask with XLA and without, which floats would not give.
         bits = seeds.bits(_key(self.name), shape)
         keep = tf.cast(bits >= tf.constant(round(self.rate * 2**32), tf.uint32), inputs.dtype)
         return inputs * keep * tf.cast(1 / (1 - self.rate), inputs.dtype)
 
-    def _mask_shape(self, shape: tf.Tensor) -> tf.Tensor:
-        if not self.spatial:
-            return shape
-        return tf.concat([shape[:1], tf.ones_like(shape[1:-1]), shape[-1:]], axis=0)
+    def noise_shape(self, rank: int) -> list[int | None]:
+        """As Keras' dropout takes it: None for each axis along which masks are drawn, 1 for one that shares them."""
+        return [None, *[1] * (rank - 2), None] if self.spatial else [None] * rank
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> Sequence[int | None]:
         return input_shape
@@ -84,8 +84,8 @@ class StochasticDepth(Dropout):
         rate: chance that a sample's branch is left out.
     """
 
-    def _mask_shape(self, shape: tf.Tensor) -> tf.Tensor:
-        return tf.concat([shape[:1], tf.ones_like(shape[1:])], axis=0)
+    def noise_shape(self, rank: int) -> list[int | None]:
+        return [None, *[1] * (rank - 1)]
 
 
 @keras.saving.register_keras_serializable("descent")

@@ -85,8 +85,8 @@ class WordDropout(Dropout):
         rate: share of words silenced in training; the rest are divided by `1 - rate`.
     """
 
-    def _mask_shape(self, shape: tf.Tensor) -> tf.Tensor:
-        return tf.concat([shape[:2], tf.ones_like(shape[2:])], axis=0)
+    def noise_shape(self, rank: int) -> list[int | None]:
+        return [None, None, *[1] * (rank - 2)]
 
 
 @keras.saving.register_keras_serializable("descent")

@@ -1,0 +1,125 @@
+"""What the log costs: python scripts/logging_cost.py [pairs=40] [evaluations=60] [KEY=VALUE ...].
+
+One run, of which blocks of so many evaluations are logged as always (rows, TensorBoard, progress) and not at all, in
+turn; norms that only the log shows are not computed in the latter. Each logged block is compared with the mean of the
+two beside it, so that neither the state of the machine nor where a process lies in memory counts. Prints the median,
+and the interval that holds that of all such blocks in 95 % of the cases. Any overrides of `train.py` may follow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from descent import Experiment, compose, display, part, trainer
+from descent.command import parted, script_words
+from descent.config import run_main
+from descent.folder import RunFolder
+from descent.session import Session
+from descent.session.observing import Observer
+from descent.trainer import Segment, Trainer
+from descent.types import Count
+
+WARM = 2  # blocks that do not count
+# What a run for this must have: no end but its own, and nothing that stops it.
+ALWAYS = ("callback=[checkpoint]", "trainer.epochs=null")
+
+
+@part
+class LoggingCost:
+    """See the module.
+
+    Attributes:
+        pairs: blocks that are logged and count.
+        evaluations: of a block, each with the steps before it.
+    """
+
+    pairs: Count = 40
+    evaluations: Count = 60
+
+    def __call__(self, overrides: Sequence[str]) -> None:
+        words, blocks = [*ALWAYS, *overrides], WARM + 2 * self.pairs + 1
+        long = compose(*words, "trainer.steps=1000000")
+        size = self.evaluations * long.clock.in_steps(long.trainer.eval_every)
+        run = compose(*words, f"trainer.steps={math.ceil(size * blocks)}")
+        times = Blocks(run, self.evaluations).times()[WARM:]
+        logged, beside = times[1:-1:2], (times[:-2:2] + times[2::2]) / 2
+        low, middle, high = (100 * (ratio - 1) for ratio in median(logged / beside))
+        step = 1e6 * float(np.median(beside)) / size
+        print(f"logging takes {middle:.1f} % ({low:.1f} to {high:.1f}) of {step:.1f} us a step, {len(logged)} pairs")
+
+
+class Blocks:
+    """A run in blocks of so many evaluations, of which the odd ones (from 0) are logged."""
+
+    def __init__(self, run: Experiment, evaluations: int) -> None:
+        self.run, self.now, self.ends = run, 0, [0.0]
+        self.last = np.array(run.trainer.evaluations(run.clock))[evaluations - 1 :: evaluations]  # step of each block
+
+    def times(self) -> np.ndarray:
+        """Seconds of each block."""
+        with contextlib.ExitStack() as stack:
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            for owner, name, toggled in (
+                (Trainer, "logged", self._logged),
+                (Observer, "_record", self._record),
+                (display.Ticker, "step", self._step),
+                (display.Ticker, "evaluated", self._step),
+            ):
+                plain = getattr(owner, name)
+                stack.enter_context(mock.patch.object(owner, name, _bound(toggled, plain)))
+            stack.enter_context(mock.patch("descent.session.running.train", self._train))
+            stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+            Session(self.run, RunFolder(Path(folder) / "run"), []).run()
+        return np.diff(self.ends)
+
+    def _train(self, *arguments: Any) -> Iterator[Segment]:
+        self.ends = [time.perf_counter()]
+        for segment in trainer.train(*arguments):
+            self.now = segment.step
+            yield segment
+            if segment.step in self.last:
+                self.ends.append(time.perf_counter())
+
+    def _on(self, step: Any) -> Any:
+        return np.searchsorted(self.last, step) % 2 == 1
+
+    def _logged(self, plain: Any, trainer: Trainer, clock: Any) -> np.ndarray:
+        steps = np.arange(1, clock.steps + 1)
+        return (plain(trainer, clock) & self._on(steps)) | np.isin(steps, trainer.evaluations(clock))
+
+    def _record(self, plain: Any, observer: Observer, record: Any) -> str:
+        return plain(observer, record) if self._on(self.now) else observer._ask(record)
+
+    def _step(self, plain: Any, *arguments: Any) -> None:
+        if self._on(self.now):
+            plain(*arguments)
+
+
+def _bound(toggled: Any, plain: Any) -> Any:
+    return lambda *arguments: toggled(plain, *arguments)
+
+
+def median(values: np.ndarray) -> tuple[float, float, float]:
+    """The median, between the order statistics that hold that of the distribution in 95 % of the cases."""
+    ranked, half = np.sort(values), 0.98 * math.sqrt(len(values))
+    low, high = math.floor(len(values) / 2 - half), math.ceil(len(values) / 2 + half)
+    return float(ranked[max(0, low)]), float(np.median(ranked)), float(ranked[min(len(ranked) - 1, high)])
+
+
+def main() -> None:
+    asked, overrides = parted(LoggingCost, script_words(__doc__))
+    asked(overrides)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,104 @@
+"""Event files of TensorBoard: TFRecords of `Event` messages, made by filling numbers into the bytes of a template."""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from descent.types import Record
+
+# Of a step: a varint of protobuf takes seven bits a byte, and may be longer than it must.
+VARINT = 9
+TIME, STEP = b"\x09", b"\x10"  # the keys of an event's `wall_time` and `step`
+
+Encode = Callable[[Sequence[Record], float], np.ndarray]
+
+
+class EventFile:
+    """TensorFlow writes the records six times as fast as TensorBoard's own writer.
+
+    Args:
+        path: the folder.
+        flush_seconds: how often it is written out.
+        step: of the checkpoint from which the run goes on; what is there of later steps is taken back.
+    """
+
+    def __init__(self, path: str, flush_seconds: int, step: int) -> None:
+        import tensorflow as tf
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+        Path(path).mkdir(parents=True, exist_ok=True)
+        now = f"{time.time():017.6f}"  # TensorBoard reads a folder's files in the order of their names
+        self.writer = tf.io.TFRecordWriter(f"{path}/events.out.tfevents.{now}.{socket.gethostname()}.{os.getpid()}")
+        self.flush_seconds, self.flushed = flush_seconds, time.monotonic()
+        self.tags, self.encoder = functools.cache(_tags), functools.cache(_encoder)
+        self._add(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        if step:
+            start = SessionLog(status=SessionLog.START)
+            self._add(Event(wall_time=time.time(), step=step + 1, session_log=start))
+        self.writer.flush()
+
+    def write(self, record: Record) -> None:
+        self.write_all([record])
+
+    def write_all(self, records: Sequence[Record]) -> None:
+        """Those in a row that have the same names are encoded together, which takes a tenth of the time."""
+        for names, group in groupby(records, tuple):
+            for row in self.encoder(self.tags(names))(list(group), time.time()):
+                self.writer.write(row.tobytes())
+        if time.monotonic() - self.flushed > self.flush_seconds:
+            self.writer.flush()
+            self.flushed = time.monotonic()
+
+    def _add(self, event: Any) -> None:
+        self.writer.write(event.SerializeToString())
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+def _tags(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Of the names of a record those that are shown."""
+    return tuple(name for name in names if "/" in name)
+
+
+def _encoder(tags: tuple[str, ...]) -> Encode:
+    """From records and a time the bytes of events with these scalars, uint8 [n, length]."""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    values = [Summary.Value(tag=tag, simple_value=0) for tag in tags]  # its number is what each ends with
+    # Messages of protobuf that are one after the other are one message.
+    head, body = TIME + bytes(8) + STEP + bytes(VARINT), Event(summary=Summary(value=values)).SerializeToString()
+    template, ends, end = np.frombuffer(head + body, np.uint8), [], len(head)
+    for value in values:
+        encoded = value.SerializeToString()
+        end = (head + body).index(encoded, end) + len(encoded)
+        ends.append(end)
+    places = (np.array(ends, int)[:, None] + np.arange(-4, 0)).ravel()
+
+    def encode(records: Sequence[Record], now: float) -> np.ndarray:
+        filled = np.tile(template, (len(records), 1))
+        filled[:, 1:9] = np.array([now], "<f8").view(np.uint8)
+        filled[:, 10 : len(head)] = _varints(np.array([record["step"] for record in records], np.int64))
+        with np.errstate(over="ignore"):  # to infinity
+            numbers = np.array([[record[tag] for tag in tags] for record in records], "<f4")
+        filled[:, places] = numbers.reshape(len(records), -1).view(np.uint8)
+        return filled
+
+    return encode
+
+
+def _varints(numbers: np.ndarray) -> np.ndarray:
+    """Numbers [n], not negative, as protobuf has them: uint8 [n, VARINT], the low bits first."""
+    groups = (numbers[:, None] >> (7 * np.arange(VARINT))) & 0x7F
+    groups[:, :-1] |= 0x80  # more follows
+    return groups.astype(np.uint8)
