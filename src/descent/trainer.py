@@ -263,7 +263,7 @@ class Evaluator:
     pipeline: Pipeline
     batch_size: int
     cached: dict[Split, Any] = dataclasses.field(default_factory=dict)
-    compiled: dict[tuple[Split, bool], Any] = dataclasses.field(default_factory=dict)
+    compiled: dict[tuple[int | None, bool], Any] = dataclasses.field(default_factory=dict)
 
     def outcome(self, split: Split, *, averaged: bool = False) -> Outcome:
         """What comes out for every sample of a split, in order, each exactly once.
@@ -276,19 +276,22 @@ class Evaluator:
             Stopped: the step was told to stop meanwhile.
         """
         rows, size = [], self.pipeline.spec.sizes[split]
+        averaged = averaged and bool(self.step.state.averager.variables)  # where nothing is, one function will do
         for chunk in self._chunks(split, size):
             if self.step.stopping:
                 raise Stopped
-            rows.append(self._compiled(split, chunk, averaged)(chunk, averaged).numpy())
+            rows.append(self._compiled(chunk, averaged)(chunk, averaged).numpy())
         joined = np.concatenate(rows).reshape(-1, self.pipeline.spec.outputs + 2)[:size]
         labels = joined[:, -1].astype(np.int64) if self.pipeline.spec.num_classes else joined[:, -1]
         return Outcome(labels, outputs=joined[:, :-2], losses=joined[:, -2])
 
-    def _compiled(self, split: Split, chunk: Any, averaged: bool) -> Any:
-        """The function for a split's chunks, which have one shape: it is looked up once, as in `train`."""
-        if (split, averaged) not in self.compiled:
-            self.compiled[split, averaged] = self.step.evaluate.get_concrete_function(chunk, averaged)
-        return self.compiled[split, averaged]
+    def _compiled(self, chunk: Any, averaged: bool) -> Any:
+        """The function for the chunks of any split; replicas, who share the rows out, want to know how many."""
+        rows = chunk.targets.shape[1] if self.step.strategy.num_replicas_in_sync > 1 else None
+        if (rows, averaged) not in self.compiled:
+            shapes = tf.nest.map_structure(lambda t: tf.TensorSpec([None, rows, *t.shape[2:]], t.dtype), chunk)
+            self.compiled[rows, averaged] = self.step.evaluate.get_concrete_function(shapes, averaged)
+        return self.compiled[rows, averaged]
 
     def answers(self, raw: tf.Tensor) -> np.ndarray:
         """Probabilities [m, n], or real outputs [m, 1], for raw elements [m, ...], by the weights in the model."""

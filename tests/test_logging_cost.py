@@ -1,0 +1,47 @@
+"""What measures the cost of the log: blocks that are logged beside blocks that are not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def logging_cost(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import logging_cost
+
+    return logging_cost
+
+
+def test_every_second_block_is_logged_and_the_others_are_not(quick, logging_cost, monkeypatch):
+    """Four blocks of two evaluations, each after five steps."""
+    written = []
+    monkeypatch.setattr("descent.folder.Log.write", lambda _, record: written.append(int(record["step"])))
+    run = quick("callback=[checkpoint]", "trainer.steps=40", "trainer.eval_every=5st", "trainer.log_every=2")
+    blocks = logging_cost.Blocks(run, evaluations=2)
+    assert len(blocks.times()) == 4
+    assert written == [12, 14, 15, 16, 18, 20, 32, 34, 35, 36, 38, 40]
+
+
+def test_it_says_what_logging_takes(logging_cost, capsys):
+    words = ("debug=fast", "trainer.threads=2", "trainer.jit=false", "trainer.eval_every=5st")
+    logging_cost.LoggingCost(pairs=3, evaluations=1)(words)
+    assert re.search(r"logging takes -?[\d.]+ % \(.* to .*\) of [\d.]+ us a step, 3 pairs\n$", capsys.readouterr().out)
+
+
+def test_the_interval_holds_the_median_as_often_as_it_says(logging_cost):
+    rng = np.random.default_rng(0)
+    intervals = [logging_cost.median(rng.exponential(size=40) / np.log(2)) for _ in range(2000)]
+    held = [low <= 1 <= high for low, _, high in intervals]
+    assert 0.94 < np.mean(held) < 0.985
+
+
+def test_the_middle_is_the_median(logging_cost):
+    low, middle, high = logging_cost.median(np.arange(101.0))
+    assert (low, middle, high) == (40, 50, 61)
