@@ -1,9 +1,10 @@
 """What the log costs: python scripts/logging_cost.py [pairs=40] [evaluations=60] [KEY=VALUE ...].
 
-One run, of which blocks of so many evaluations are logged as always (rows, TensorBoard, progress) and not at all, in
-turn; norms that only the log shows are not computed in the latter. Each logged block is compared with the mean of the
-two beside it, so that neither the state of the machine nor where a process lies in memory counts. Prints the median,
-and the interval that holds that of all such blocks in 95 % of the cases. Any overrides of `train.py` may follow.
+One run in pairs of blocks, each of so many evaluations. One of a pair is logged as always (rows, TensorBoard,
+progress), the other not at all: not even norms that only the log shows are computed. Which is first is drawn. So
+neither the state of the machine counts, nor what comes at intervals, nor where a process lies in memory. Prints the
+median of the pairs, and the interval that holds that of all such pairs in 95 % of the cases. Any overrides of
+`train.py` may follow.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from descent.session.observing import Observer
 from descent.trainer import Segment, Trainer
 from descent.types import Count
 
-WARM = 2  # blocks that do not count
+WARM = 2  # pairs that do not count
 # What a run for this must have: no end but its own, and nothing that stops it.
 ALWAYS = ("callback=[checkpoint]", "trainer.epochs=null")
 
@@ -39,7 +40,7 @@ class LoggingCost:
     """See the module.
 
     Attributes:
-        pairs: blocks that are logged and count.
+        pairs: how many count.
         evaluations: of a block, each with the steps before it.
     """
 
@@ -47,22 +48,24 @@ class LoggingCost:
     evaluations: Count = 60
 
     def __call__(self, overrides: Sequence[str]) -> None:
-        words, blocks = [*ALWAYS, *overrides], WARM + 2 * self.pairs + 1
+        words, pairs = [*ALWAYS, *overrides], WARM + self.pairs
         long = compose(*words, "trainer.steps=1000000")
         size = self.evaluations * long.clock.in_steps(long.trainer.eval_every)
-        run = compose(*words, f"trainer.steps={math.ceil(size * blocks)}")
-        times = Blocks(run, self.evaluations).times()[WARM:]
-        logged, beside = times[1:-1:2], (times[:-2:2] + times[2::2]) / 2
-        low, middle, high = (100 * (ratio - 1) for ratio in median(logged / beside))
-        step = 1e6 * float(np.median(beside)) / size
-        print(f"logging takes {middle:.1f} % ({low:.1f} to {high:.1f}) of {step:.1f} us a step, {len(logged)} pairs")
+        run = compose(*words, f"trainer.steps={math.ceil(2 * size * pairs)}")
+        logged = np.random.default_rng(0).permuted(np.tile([True, False], (pairs, 1)), axis=1).ravel()
+        times = Blocks(run, self.evaluations, logged).times()[: 2 * pairs]
+        on, off = (times[which][WARM:] for which in (logged, ~logged))
+        low, middle, high = (100 * (ratio - 1) for ratio in median(on / off))
+        step = 1e6 * float(np.median(off)) / size
+        print(f"logging takes {middle:.1f} % ({low:.1f} to {high:.1f}) of {step:.1f} us a step, {len(on)} pairs")
 
 
 class Blocks:
-    """A run in blocks of so many evaluations, of which the odd ones (from 0) are logged."""
+    """A run in blocks of so many evaluations, of which some are logged; what is left after them is not."""
 
-    def __init__(self, run: Experiment, evaluations: int) -> None:
+    def __init__(self, run: Experiment, evaluations: int, logged: Sequence[bool] | np.ndarray) -> None:
         self.run, self.now, self.ends = run, 0, [0.0]
+        self.logged = np.array([*logged, False, False])
         self.last = np.array(run.trainer.evaluations(run.clock))[evaluations - 1 :: evaluations]  # step of each block
 
     def times(self) -> np.ndarray:
@@ -91,7 +94,7 @@ class Blocks:
                 self.ends.append(time.perf_counter())
 
     def _on(self, step: Any) -> Any:
-        return np.searchsorted(self.last, step) % 2 == 1
+        return self.logged[np.minimum(np.searchsorted(self.last, step), len(self.logged) - 1)]
 
     def _logged(self, plain: Any, trainer: Trainer, clock: Any) -> np.ndarray:
         steps = np.arange(1, clock.steps + 1)

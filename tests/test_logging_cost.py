@@ -19,14 +19,14 @@ def logging_cost(monkeypatch):
     return logging_cost
 
 
-def test_every_second_block_is_logged_and_the_others_are_not(quick, logging_cost, monkeypatch):
+def test_those_blocks_are_logged_that_are_said_and_no_others(quick, logging_cost, monkeypatch):
     """Four blocks of two evaluations, each after five steps."""
     written = []
     monkeypatch.setattr("descent.folder.Log.write", lambda _, record: written.append(int(record["step"])))
     run = quick("callback=[checkpoint]", "trainer.steps=40", "trainer.eval_every=5st", "trainer.log_every=2")
-    blocks = logging_cost.Blocks(run, evaluations=2)
+    blocks = logging_cost.Blocks(run, 2, [False, True, True, False])
     assert len(blocks.times()) == 4
-    assert written == [12, 14, 15, 16, 18, 20, 32, 34, 35, 36, 38, 40]
+    assert written == [12, 14, 15, 16, 18, 20, 22, 24, 25, 26, 28, 30]
 
 
 def test_it_says_what_logging_takes(logging_cost, capsys):

@@ -74,9 +74,8 @@ class Observer:
         self._count(segment)
         self._watch(segment)
         stop = ""
-        for i, step in enumerate(range(segment.first, segment.step + 1)):
-            if not self.run.step.logged[step - 1]:
-                continue
+        for i in np.flatnonzero(self.run.step.logged[segment.first - 1 : segment.step]).tolist():
+            step = segment.first + i
             last = evaluate and step == segment.step
             record = {"step": step, "epoch": step / self.run.experiment.clock.steps_per_epoch, **segment.record(i)}
             stop = (self.evaluated(record) if last else self._record(record)) or stop
