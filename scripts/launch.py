@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
+from descent import compose
 from descent.cluster import Lost, free_ports, held_to, shares_of_cores, tf_config
 from descent.command import parted, script_words
 from descent.config import PROJECT, new_folder, run_main
@@ -120,6 +121,8 @@ def launch(how: Launch, overrides: list[str]) -> int:
 
 def main() -> None:
     how, overrides = parted(Launch, script_words(__doc__))
+    # Composed here, so that a mistake is told once.
+    compose("strategy=multi_worker", *(word for word in overrides if not word.startswith("hydra")))
     keys = {word.split("=")[0]: word.partition("=")[2] for word in overrides}
     if "hydra.run.dir" not in keys:
         overrides.append(f"hydra.run.dir={new_folder(keys.get('name', 'run'))}")

@@ -48,6 +48,13 @@ def test_two_processes_train_as_one(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "alone", "b"]
 
 
+def test_a_mistake_is_told_once_and_leaves_nothing(tmp_path):
+    done = launched(tmp_path / "run", "optimizer.learning_rat=1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: optimizer.learning_rat: there is no such key; did you mean optimizer.learning_rate?\n"
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_a_lost_worker_is_noticed_and_the_run_goes_on_to_the_same_end(scripts, tmp_path, capsys):
     """Once killed, once stopped, once cut off where that can be done; the full number is for the command."""

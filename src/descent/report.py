@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 PREVIEW = 24
 CLASSES = "class_report.csv"
 UNDRAWN = "undrawn.npz"
-LARGEST = 2**26  # bytes of what is left for another process to draw: to write more takes longer than to draw it
+LARGEST = 2**26  # bytes that are left to another process; a run with more draws itself
 
 _APART: ContextVar[bool] = ContextVar("apart", default=False)
 
