@@ -65,7 +65,7 @@ class Blocks:
 
     def __init__(self, run: Experiment, evaluations: int, logged: Sequence[bool] | np.ndarray) -> None:
         self.run, self.now, self.ends = run, 0, [0.0]
-        self.logged = np.array([*logged, False, False])
+        self.logged = np.array([*logged, False])
         self.last = np.array(run.trainer.evaluations(run.clock))[evaluations - 1 :: evaluations]  # step of each block
 
     def times(self) -> np.ndarray:

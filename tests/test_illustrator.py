@@ -67,7 +67,7 @@ def test_another_process_draws_the_bytes_that_the_run_itself_draws(undrawn_run: 
     assert figures(undrawn_run) == figures(tmp_path / "whole")
     assert len(figures(undrawn_run)) == 11
     assert RunFolder(undrawn_run).complete
-    assert not report.undrawn(undrawn_run)
+    assert not RunFolder(undrawn_run).undrawn.exists()
     assert (undrawn_run / "report.html").read_text().count("data:image/png") == 5
 
 
@@ -122,7 +122,7 @@ def test_the_run_itself_draws_what_it_has_left_when_it_is_continued(undrawn_run:
     assert compose(*QUICK).run(undrawn_run).summary["status"] == "completed"
     assert len(figures(undrawn_run)) == 11
     assert RunFolder(undrawn_run).complete
-    assert not report.undrawn(undrawn_run)
+    assert not RunFolder(undrawn_run).undrawn.exists()
 
 
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,11 +142,11 @@ def test_a_run_draws_itself_where_it_is_much_or_a_logger_awaits_it(
         compose(*QUICK).run(folder)
     assert len(figures(folder)) == 11
     assert RunFolder(folder).complete
-    assert not report.undrawn(folder)
+    assert not RunFolder(folder).undrawn.exists()
 
 
 def test_what_is_left_is_what_was_to_be_shown(left: Path):
-    shown = report.Material.load(left / report.UNDRAWN)
+    shown = report.Material.load(RunFolder(left).undrawn)
     assert shown.outputs.shape == (256, 10)
     assert shown.targets.shape == (256,)
     assert shown.classes.tolist() == list("0123456789")

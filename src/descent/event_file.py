@@ -39,7 +39,7 @@ class EventFile:
         now = f"{time.time():017.6f}"  # TensorBoard reads a folder's files in the order of their names
         self.writer = tf.io.TFRecordWriter(f"{path}/events.out.tfevents.{now}.{socket.gethostname()}.{os.getpid()}")
         self.flush_seconds, self.flushed = flush_seconds, time.monotonic()
-        self.tags, self.encoder = functools.cache(_tags), functools.cache(_encoder)
+        self.encoder = functools.cache(_encoder)
         self._add(Event(wall_time=time.time(), file_version="brain.Event:2"))
         if step:
             start = SessionLog(status=SessionLog.START)
@@ -52,7 +52,7 @@ class EventFile:
     def write_all(self, records: Sequence[Record]) -> None:
         """Those in a row that have the same names are encoded together, which takes a tenth of the time."""
         for names, group in groupby(records, tuple):
-            for row in self.encoder(self.tags(names))(list(group), time.time()):
+            for row in self.encoder(names)(list(group), time.time()):
                 self.writer.write(row.tobytes())
         if time.monotonic() - self.flushed > self.flush_seconds:
             self.writer.flush()
@@ -65,16 +65,12 @@ class EventFile:
         self.writer.close()
 
 
-def _tags(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Of the names of a record those that are shown."""
-    return tuple(name for name in names if "/" in name)
-
-
-def _encoder(tags: tuple[str, ...]) -> Encode:
-    """From records and a time the bytes of events with these scalars, uint8 [n, length]."""
+def _encoder(names: tuple[str, ...]) -> Encode:
+    """From records of these names and a time the bytes of events with their scalars, uint8 [n, length]."""
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
 
+    tags = [name for name in names if "/" in name]
     values = [Summary.Value(tag=tag, simple_value=0) for tag in tags]  # its number is what each ends with
     # Messages of protobuf that are one after the other are one message.
     head, body = TIME + bytes(8) + STEP + bytes(VARINT), Event(summary=Summary(value=values)).SerializeToString()

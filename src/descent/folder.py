@@ -19,16 +19,11 @@ import orjson
 from descent.types import Record, UserError
 
 
-def write_atomic(path: Path, text: str) -> None:
+def write_atomic(path: Path, content: str | bytes) -> None:
     """Writes a file whole or not at all, durably: temporary file, fsync, rename, fsync of the folder."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """As `write_atomic`."""
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("wb") as file:
-        file.write(content)
+        file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
@@ -78,6 +73,9 @@ def lock(handle: int, path: Path, wait: float = 0.0) -> None:
             return None
 
 
+UNDRAWN = "undrawn.npz"  # what a completed run has left to another process to draw, until that has done so
+
+
 class RunFolder:
     """One run's folder: where everything of it is written."""
 
@@ -89,6 +87,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.plots = self.path / "plots"
         self.config = self.path / "config.yaml"
+        self.undrawn = self.path / UNDRAWN
 
     @property
     def near(self) -> str:

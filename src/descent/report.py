@@ -16,7 +16,7 @@ from etils import epy
 
 from descent import display, metric, page, plot
 from descent.data.pipeline import Pipeline
-from descent.folder import RunFolder, read_rows, write_atomic, write_bytes
+from descent.folder import RunFolder, read_rows, write_atomic
 from descent.step import to_batch
 from descent.types import Spec
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 PREVIEW = 24
 CLASSES = "class_report.csv"
-UNDRAWN = "undrawn.npz"
 LARGEST = 2**26  # bytes that are left to another process; a run with more draws itself
 
 _APART: ContextVar[bool] = ContextVar("apart", default=False)
@@ -76,7 +75,7 @@ class Material(NamedTuple):
     def save(self, path: Path) -> None:
         content = io.BytesIO()
         np.savez(content, **self._asdict())
-        write_bytes(path, content.getvalue())
+        write_atomic(path, content.getvalue())
 
     @classmethod
     def load(cls, path: Path) -> Material:
@@ -93,12 +92,7 @@ def conclude(folder: RunFolder, summary: dict[str, Any], shown: Material, say: C
     derived(lambda: draw(folder, summary["best"]["step"], shown), say)
     derived(lambda: write(folder, summary), say)
     folder.write_json("done.json", {"step": summary["steps"]})
-    (folder.path / UNDRAWN).unlink(missing_ok=True)
-
-
-def undrawn(folder: Path) -> bool:
-    """Whether the run in a folder has left its figures to another process, which has not drawn them yet."""
-    return (folder / UNDRAWN).exists()
+    folder.undrawn.unlink(missing_ok=True)
 
 
 def complete(folder: Path) -> None:
@@ -110,9 +104,8 @@ def complete(folder: Path) -> None:
     """
     place = RunFolder(folder)
     with place.held():
-        if not undrawn(folder):
-            return
-        conclude(place, place.read_json("summary.json"), Material.load(folder / UNDRAWN), print)
+        if place.undrawn.exists():
+            conclude(place, place.read_json("summary.json"), Material.load(place.undrawn), print)
 
 
 def derived(write: Callable[[], object], say: Callable[[str], object]) -> None:

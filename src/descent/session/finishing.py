@@ -40,7 +40,7 @@ def finish(
             _derived(run, lambda: report.draw(run.folder, run.best["step"]))
             _derived(run, lambda: report.write(run.folder, summary))
         elif shown and shown.leaves and not awaited:
-            shown.save(run.folder.path / report.UNDRAWN)
+            shown.save(run.folder.undrawn)
         elif shown:
             report.conclude(run.folder, summary, shown, run.say)
         elif status == "completed":

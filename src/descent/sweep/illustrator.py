@@ -10,7 +10,7 @@ from typing import Any
 
 from pebble import ProcessFuture, ProcessPool
 
-from descent import report
+from descent.folder import UNDRAWN
 from descent.sweep import worker
 from descent.types import UserError
 
@@ -68,7 +68,7 @@ class Illustrator:
 
 def draw_left(sweep: Path) -> None:
     """Draws, in this process, what is still undrawn in the folders of a sweep's jobs."""
-    for path in sorted(sweep.glob(f"*/{report.UNDRAWN}")):
+    for path in sorted(sweep.glob(f"*/{UNDRAWN}")):
         try:
             worker.draw(path.parent)
         except (OSError, UserError) as error:

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from descent import report
 from descent.experiment import Experiment
 from descent.folder import RunFolder
 from descent.identity import OUTSIDE, as_config, identity
@@ -131,7 +130,7 @@ def _words(overrides: Sequence[str]) -> str:
 def before(job: Job) -> Outcome:
     """What earlier sweeps left of a job: done, halted, failed, or waiting (to be started, or continued)."""
     place = RunFolder(job.folder)
-    if place.complete or report.undrawn(job.folder):
+    if place.complete or place.undrawn.exists():
         return finished(job)
     if (job.folder / FAILURE).exists():
         return Outcome("failed", place.read_json(FAILURE)["message"])

@@ -16,7 +16,7 @@ from typing import Any
 
 from pebble import ProcessFuture, ProcessPool
 
-from descent import report
+from descent.folder import RunFolder
 from descent.signals import LEFT
 from descent.sweep import worker
 from descent.sweep.illustrator import Illustrator, process
@@ -159,7 +159,7 @@ class Pool:
             return self._died(slot, job, error)
         if outcome.state == "stopped" and not self.stopping:  # a signal from elsewhere
             return self._died(slot, job, InterruptedError("stopped from outside"))
-        if report.undrawn(job.folder):
+        if RunFolder(job.folder).undrawn.exists():
             slot.illustrator.draw(job.folder)
         if slot.jobs >= self.jobs_per_worker or outcome.memory_mb > self.memory_mb:
             slot.close()

@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from descent import report
 from descent.folder import lock
 from descent.sweep.job import LOG, Job, Outcome, Traits, finished
 from descent.types import Record, UserError
@@ -106,6 +105,8 @@ def run(job: Job, progress: Path) -> Outcome:
 
 def run_undrawn(job: Job, progress: Path) -> Outcome:
     """As `run`; the figures of a completed run are left to `draw`."""
+    from descent import report
+
     with report.drawn_apart():
         return run(job, progress)
 
@@ -117,6 +118,8 @@ def draw(folder: Path) -> None:
         UserError: another process has the folder.
         OSError: the disk does not take it.
     """
+    from descent import report
+
     with logged(folder):
         report.complete(folder)
 
