@@ -51,7 +51,7 @@ def _after(number: int, folder: Path, overrides: Sequence[str]) -> int:
     """MB in RAM after one more job."""
     config = as_config(compose(*overrides, f"seed={number}")) | {"_convert_": "all", "resume_mismatch": "refuse"}
     place = folder / str(number)
-    job = jobs_of.make(number, [f"seed={number}"], config, to_experiment(config), place, {})
+    job = jobs_of.make(number, [f"seed={number}"], config, to_experiment(config), place, ())
     outcome = worker.run(job, folder / "progress.json")
     if outcome.state != "done":
         raise UserError(f"job {number}: {outcome.state}: {outcome.message}; see {place / jobs_of.LOG}")

@@ -6,7 +6,6 @@ import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -29,13 +28,9 @@ def engine() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def imported(engine: None) -> Iterator[None]:
     """What is there before the first test is never garbage: to look through it takes a fifth of a short run."""
-    from descent.session import running
-
     gc.collect()
     gc.freeze()
-    with pytest.MonkeyPatch.context() as patch:  # or the end of each run would give it back
-        patch.setattr(running, "gc", SimpleNamespace(freeze=lambda: None, unfreeze=lambda: None))
-        yield
+    yield
     gc.unfreeze()
 
 

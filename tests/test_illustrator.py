@@ -18,6 +18,7 @@ from descent import UserError, compose, logger, report
 from descent.folder import RunFolder
 from descent.sweep import illustrator, worker
 from descent.sweep import job as jobs
+from descent.sweep import report as report_of_sweep
 from descent.sweep.illustrator import Illustrator
 from test_sweep_jobs import job
 
@@ -44,10 +45,10 @@ def figures(folder: Path) -> dict[str, bytes]:
 
 def waited(artist: Illustrator, seconds: float = 60.0) -> None:
     until = time.monotonic() + seconds
-    while not artist.idle and time.monotonic() < until:
+    while artist.drawings and time.monotonic() < until:
         artist.look()
         time.sleep(0.05)
-    assert artist.idle
+    assert not artist.drawings
 
 
 def test_a_run_that_is_not_drawn_is_not_complete_and_a_sweep_takes_it_for_done(undrawn_run: Path):
@@ -108,6 +109,13 @@ def test_what_cannot_be_drawn_is_told_and_stays_for_the_next_time(undrawn_run: P
     assert not RunFolder(undrawn_run).complete
     illustrator.draw_left(undrawn_run.parent)
     assert RunFolder(undrawn_run).complete
+
+
+def test_the_page_of_a_sweep_links_to_the_page_a_run_is_about_to_get(undrawn_run: Path):
+    page = report_of_sweep.write(undrawn_run.parent).read_text()
+    assert 'href="left/report.html"' in page
+    illustrator.draw_left(undrawn_run.parent)
+    assert report_of_sweep.write(undrawn_run.parent).read_text() == page
 
 
 def test_nobody_draws_in_a_folder_that_another_process_has(undrawn_run: Path):

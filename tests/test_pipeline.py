@@ -193,7 +193,7 @@ def test_the_order_of_an_epoch_says_nothing_of_the_next(many):
 @pytest.mark.parametrize(("batch", "chunk"), [(8, 1), (8, 3), (21, 2), (1, 8)])
 def test_evaluation_covers_each_sample_once_in_order(split, batch, chunk):
     flow = pipeline(mixes=True)
-    chunks = list(flow.evaluation(split, batch, chunk).as_numpy_iterator())
+    chunks = list(flow.evaluation(split, batch, chunk))
     weight, targets = (np.concatenate([getattr(c, name) for c in chunks]) for name in ("weight", "targets"))
     size = flow.spec.sizes[split]
     assert targets.shape[1:] == (batch,)

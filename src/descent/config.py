@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from descent import initial, wording
+from descent import environment, initial, wording
 from descent.data import Fitted
 from descent.experiment import Experiment, refuse_another
 from descent.folder import RunFolder
@@ -375,6 +375,7 @@ def start(config: DictConfig) -> float:
     overrides = list(hydra.overrides.task)
     folder = hydra.runtime.output_dir
     experiment = planned(config, overrides, folder)
+    environment.load()
     try:
         result = experiment.run(folder, overrides=overrides, mismatch=config.resume_mismatch)
     except OSError as error:

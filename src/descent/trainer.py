@@ -37,7 +37,6 @@ with epy.lazy_imports():
 
 # Passes where no length is given: what the data sets of each kind that come with an installation take.
 DEFAULT_EPOCHS: dict[Kind, int] = {"image": 40, "text": 8, "tabular": 40}
-KEPT_VALUES = 2**24  # of an evaluation split kept in memory
 CHUNK_VALUES = 2**24  # in a chunk of raw elements; several are in flight
 CALL_SECONDS = 0.25  # of a call: long beside the milliseconds of entering it, and what a signal waits for at most
 SHARED_CALL_SECONDS = 1.0  # where several processes have to agree before each
@@ -299,14 +298,12 @@ class Evaluator:
         return np.asarray(tf.nn.softmax(outputs) if self.pipeline.spec.num_classes else outputs)
 
     def _chunks(self, split: Split, size: int) -> Any:
-        """The split's chunks; a small split is gathered once and kept, so that evaluating often costs little."""
+        """The split's chunks; those of a small split are kept, so that evaluating often costs little."""
         if split not in self.cached:
             values, batches = math.prod(self.pipeline.spec.shape), math.ceil(size / self.batch_size)
             step, replicas = self.step, self.step.strategy.num_replicas_in_sync
             batch_size = math.ceil(size / batches / replicas) * replicas  # as equal as can be: less padding
             fits = max(1, CHUNK_VALUES // (batch_size * values))
             batches = min(batches, fits, 8)
-            chunks = self.pipeline.evaluation(split, batch_size, batches, step.worker, step.workers)
-            small = size * values <= KEPT_VALUES
-            self.cached[split] = list(chunks) if small else chunks
+            self.cached[split] = self.pipeline.evaluation(split, batch_size, batches, step.worker, step.workers)
         return self.cached[split]

@@ -7,7 +7,8 @@ that epoch's own order. Past the last epoch the positions go on into the next on
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ import numpy as np
 from etils import epy
 
 from descent import seeds
+from descent.data.arrays import Arrays
 from descent.data.cutting import Cutting, CuttingSource
 from descent.types import BatchAugmentation, OpenSource, Plan, SampleAugmentation, Spec, Split
 
@@ -23,6 +25,7 @@ with epy.lazy_imports():
 
 
 SORTED = 4096  # samples of an epoch up to which sorting is the faster way to an order
+SMALL = 2**24  # values of a split of which the chunks may all be in memory
 
 
 class Chunk(NamedTuple):
@@ -170,8 +173,8 @@ class Pipeline:
 
     def evaluation(
         self, split: Split, batch_size: int, chunk: int, worker: int = 0, workers: int = 1
-    ) -> tf.data.Dataset:
-        """A split in order, as chunks of `chunk` batches, padded to full batches with weight 0.
+    ) -> Iterable[Chunk]:
+        """A split in order, as chunks of `chunk` batches, padded to full batches with weight 0; a list if it is small.
 
         Of each batch a worker makes its part, the workers' parts being equal and in order.
         """
@@ -187,7 +190,11 @@ class Pipeline:
             return Chunk(tf.reshape(inputs, [*lead, *self.spec.shape]), tf.reshape(targets, lead), weight, {})
 
         batches = -(-size // batch_size)
-        return _mapped(tf.data.Dataset.range(0, batches, chunk), chunk_at)
+        if size * math.prod(self.spec.shape) > SMALL:
+            return _mapped(tf.data.Dataset.range(0, batches, chunk), chunk_at)
+        if isinstance(self.source, Arrays):  # to trace and start a pipeline takes longer than to gather
+            return [chunk_at(tf.constant(first, tf.int64)) for first in range(0, batches, chunk)]
+        return list(_mapped(tf.data.Dataset.range(0, batches, chunk), chunk_at))
 
 
 def _signature(function: Any, *given: Any) -> Any:

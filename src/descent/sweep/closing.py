@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import threading
 from pathlib import Path
 
 from descent.folder import RunFolder
@@ -12,10 +14,13 @@ from descent.types import UserError
 COMPLETED, FAILED, STOPPED = 0, 1, 130
 
 
+def preload() -> None:
+    """Imports what the report needs, a second's work, while the jobs run."""
+    threading.Thread(target=importlib.import_module, args=("descent.sweep.report",), daemon=True).start()
+
+
 def close(sweep: Path, board: Board, stopped: bool) -> int:
     """Says how the sweep ended; returns the exit code: 1 where a job failed, 130 where the sweep was stopped."""
-    if not stopped:
-        draw_left(sweep)
     board.close()
     write_report(sweep, board)
     states = [outcome.state for outcome in board.outcomes.values()]
@@ -23,6 +28,13 @@ def close(sweep: Path, board: Board, stopped: bool) -> int:
         board.say("stopped; the same command goes on from here")
         return STOPPED
     return FAILED if "failed" in states else COMPLETED
+
+
+def complete(sweep: Path, code: int) -> int:
+    """Draws what no worker has drawn, unless the sweep was stopped; returns its exit code."""
+    if code != STOPPED:
+        draw_left(sweep)
+    return code
 
 
 def write_report(sweep: Path, board: Board) -> None:

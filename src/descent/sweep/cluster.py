@@ -50,7 +50,7 @@ class Task:
         before = {number: signal.signal(number, _preempt) for number in (ASKED, signal.SIGTERM)}
         self.origin.take()
         try:
-            worker.warm(self.job.traits)
+            worker.warm(self.job.traits.environment)
             outcome = worker.run(self.job, self.progress)
         except Preempted:
             outcome = Outcome("stopped")

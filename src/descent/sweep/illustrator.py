@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import sys
 from collections.abc import Callable
+from concurrent.futures import wait as wait_for
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,6 @@ class Illustrator:
         self.pool: ProcessPool | None = None
         self.drawings: dict[Path, ProcessFuture] = {}
 
-    @property
-    def idle(self) -> bool:
-        return not self.drawings
-
     def draw(self, folder: Path) -> None:
         self.pool = self.pool or process(prepare)
         self.drawings[folder] = self.pool.schedule(worker.draw, args=(folder,))
@@ -56,6 +53,12 @@ class Illustrator:
             self.close()
             for folder in waiting:
                 self.draw(folder)
+
+    def settle(self) -> None:
+        """Waits until all is drawn, or has failed."""
+        while self.drawings:
+            wait_for(self.drawings.values(), return_when="FIRST_COMPLETED")
+            self.look()
 
     def close(self) -> None:
         """Ends the process at once."""

@@ -20,12 +20,15 @@ LOG = "job.log"
 PRUNED = "pruned"  # how the reason of a run that was ended early begins
 
 
+Environment = tuple[tuple[str, str], ...]  # variables and their values
+
+
 class Traits(NamedTuple):
     """What cannot change within a process: a worker serves only jobs that share it."""
 
     threads: int
     deterministic: bool
-    environment: tuple[tuple[str, str], ...] = ()
+    environment: Environment = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,7 +75,7 @@ def make(
     config: Mapping[str, Any],
     experiment: Experiment,
     folder: Path,
-    environment: Mapping[str, str],
+    environment: Environment,
 ) -> Job:
     """The job of a composed and checked config."""
     trainer, keeper, clock = experiment.trainer, experiment.callback.get("checkpoint"), experiment.clock
@@ -81,7 +84,7 @@ def make(
         overrides=tuple(overrides),
         config=dict(config),
         folder=folder,
-        traits=Traits(trainer.cores(), trainer.deterministic, tuple(sorted(environment.items()))),
+        traits=Traits(trainer.cores(), trainer.deterministic, environment),
         steps=clock.steps,
         per_epoch=clock.steps_per_epoch,
         evaluations=tuple(trainer.evaluations(clock)),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import tempfile
 import time
@@ -20,7 +19,7 @@ from descent.folder import RunFolder
 from descent.signals import LEFT
 from descent.sweep import worker
 from descent.sweep.illustrator import Illustrator, process
-from descent.sweep.job import Job, Outcome, Traits
+from descent.sweep.job import Environment, Job, Outcome, Traits
 
 ATTEMPTS = 2  # of a job whose worker is killed: it goes on from its last checkpoint
 STARTS = 5  # of a worker that is killed before it has taken its job
@@ -31,33 +30,50 @@ class Slot:
 
     Attributes:
         progress: the file in which the worker says how far it is.
+        environment: of the worker.
+        traits: of the worker's jobs; None before its first.
         job: what it runs; None where it is free.
         illustrator: draws what its jobs leave, while it runs others.
     """
 
-    def __init__(self, progress: Path) -> None:
-        self.progress, self.illustrator = progress, Illustrator()
+    def __init__(self) -> None:
+        self.folder = tempfile.TemporaryDirectory(prefix="descent-")
+        self.progress, self.illustrator = Path(self.folder.name) / "progress.json", Illustrator()
         self.pool: ProcessPool | None = None
+        self.environment: Environment = ()
         self.traits: Traits | None = None
         self.job: Job | None = None
         self.future: ProcessFuture | None = None
         self.jobs, self.began = 0, 0.0
 
+    def warm(self, environment: Environment) -> ProcessPool:
+        """Starts a worker, which imports TensorFlow at once."""
+        self.environment, self.pool = environment, process(worker.prepare, environment, self.progress)
+        assert self.pool.active  # asking starts it
+        return self.pool
+
     def start(self, job: Job, limit: float | None) -> None:
         """Gives a job to the worker, to a new one where the old has other traits."""
-        if self.pool is None or self.traits != job.traits:
+        pool, traits = self.pool, job.traits
+        if pool is None or self.environment != traits.environment or self.traits not in (None, traits):
             self.close()
-            self.pool = process(worker.prepare, job.traits, self.progress)
-        self.traits, self.job, self.began = job.traits, job, time.monotonic()
-        self.future = self.pool.schedule(worker.run_undrawn, args=(job, self.progress), timeout=limit)
+            pool = self.warm(traits.environment)
+        self.traits, self.job, self.began = traits, job, time.monotonic()
+        self.future = pool.schedule(worker.run_undrawn, args=(job, self.progress), timeout=limit)
 
     def close(self) -> None:
         """Ends the worker at once."""
         if self.pool is not None:
             self.pool.stop()
             self.pool.join()
-        self.pool, self.jobs = None, 0
+        self.pool, self.traits, self.jobs = None, None, 0
         self.progress.unlink(missing_ok=True)
+
+    def leave(self) -> None:
+        """Ends all that is of this place at once."""
+        self.close()
+        self.illustrator.close()
+        self.folder.cleanup()
 
     def ask_to_stop(self) -> None:
         """Lets the worker write a checkpoint and end its job."""
@@ -80,11 +96,13 @@ class Pool:
         jobs_per_worker: after so many a worker is replaced.
         memory_mb: after a job that leaves it with more, too.
         limit: seconds a job may take; None: as long as it likes.
+        early: a place whose worker has been started before; it becomes the pool's.
     """
 
-    def __init__(self, workers: int, *, jobs_per_worker: int, memory_mb: float, limit: float | None) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="descent-"))
-        self.slots = [Slot(self.folder / f"{number}.json") for number in range(workers)]
+    def __init__(
+        self, workers: int, *, jobs_per_worker: int, memory_mb: float, limit: float | None, early: Slot | None = None
+    ) -> None:
+        self.slots = [early or Slot(), *(Slot() for _ in range(workers - 1))]
         self.jobs_per_worker, self.memory_mb, self.limit = jobs_per_worker, memory_mb, limit
         self.queue: deque[Job] = deque()
         self.deaths: dict[int, int] = {}
@@ -93,11 +111,14 @@ class Pool:
     def __enter__(self) -> Pool:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
+        """Ends the workers, and waits for the last figures unless something is wrong or it was asked to stop."""
         for slot in self.slots:
             slot.close()
-            slot.illustrator.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for slot in self.slots:
+            if kind is None and not self.stopping:
+                slot.illustrator.settle()
+            slot.leave()
 
     @property
     def free(self) -> int:
@@ -106,7 +127,7 @@ class Pool:
 
     @property
     def idle(self) -> bool:
-        return not self.queue and all(slot.job is None and slot.illustrator.idle for slot in self.slots)
+        return not self.queue and all(slot.job is None for slot in self.slots)
 
     def submit(self, job: Job) -> None:
         self.queue.append(job)
@@ -137,7 +158,6 @@ class Pool:
         for slot in self.slots:
             slot.illustrator.look()
         futures = [slot.future for slot in self.slots if slot.future is not None]
-        futures = futures or [future for slot in self.slots for future in slot.illustrator.drawings.values()]
         if futures:
             wait_for(futures, timeout=seconds, return_when="FIRST_COMPLETED")
         ended = [self._collect(slot) for slot in self.slots if slot.future is not None and slot.future.done()]

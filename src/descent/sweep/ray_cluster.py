@@ -17,7 +17,7 @@ FOLDER = ".ray"  # in the sweep's: how far the jobs are
 def task(job: Job, progress: Path, origin: worker.Origin) -> Outcome:
     """What runs in a worker of Ray's: TensorFlow once, then job after job."""
     origin.take()
-    worker.warm(job.traits)
+    worker.warm(job.traits.environment)
     return worker.run(job, progress)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from descent import page as pages
-from descent.folder import write_atomic
+from descent.folder import RunFolder, write_atomic
 from descent.plot import STYLE
 from descent.sweep import effects, figures, ranking, study_figures, tuning
 from descent.sweep.board import clock
@@ -59,8 +59,13 @@ def page(sweep: Collected) -> str:
         idle=sweep.plan.idle if sweep.plan else [],
         tuned=tuning.read(sweep.folder),
         compromises=study_figures.compromises(sweep.study) if sweep.study else ([], []),
-        pages={run.path.name for run in sweep.runs if (run.path / "report.html").exists()},
+        pages={run.path.name for run in sweep.runs if _has_page(RunFolder(run.path))},
     )
+
+
+def _has_page(folder: RunFolder) -> bool:
+    """Whether a run has its own page, or is about to get it."""
+    return (folder.path / "report.html").exists() or folder.undrawn.exists()
 
 
 def _embedded(figure: Figure) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
+from descent.sweep import closing
 from descent.sweep import job as jobs_of
 from descent.sweep.board import Board, Running
 from descent.sweep.job import Job, Outcome
@@ -60,6 +63,22 @@ def admit(job: Job, board: Board, retry: bool) -> bool:
         outcome = Outcome("waiting")
     board.add(job, outcome)
     return outcome.state == "waiting"
+
+
+def conduct(
+    workers: AbstractContextManager[Executor],
+    board: Board,
+    sweep: Path,
+    more: Callable[[int], Sequence[Job]],
+    ended: Callable[..., None] = lambda *_: None,
+) -> int:
+    """Runs the jobs of a sweep and says how it ended, while the last figures are drawn; returns the exit code."""
+    with workers as executor:
+        closing.preload()
+        with board:
+            stopped = drive(executor, board, more, ended)
+        code = closing.close(sweep, board, stopped)
+    return closing.complete(sweep, code)
 
 
 def drive(executor: Executor, board: Board, more: Callable[[int], Sequence[Job]], ended: Callable[..., None]) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import gc
 import json
 import os
 import resource
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from descent.folder import lock
-from descent.sweep.job import LOG, Job, Outcome, Traits, finished
+from descent.sweep.job import LOG, Environment, Job, Outcome, finished
 from descent.types import Record, UserError
 from descent.watching import Watch, watching
 
@@ -27,11 +26,11 @@ BUSY_SECONDS = 90.0  # how long the worker of a killed launcher may still hold a
 SHOWN_SECONDS = 0.2  # between two notes of how far a job is
 
 
-def prepare(traits: Traits, progress: Path) -> None:
+def prepare(environment: Environment, progress: Path) -> None:
     """Makes this process a worker, with TensorFlow."""
     bind()
     note(progress, {"pid": os.getpid()})
-    warm(traits)
+    warm(environment)
 
 
 def bind() -> None:
@@ -55,16 +54,13 @@ class Origin(NamedTuple):
         sys.path.extend(place for place in self.path if place not in sys.path)
 
 
-def warm(traits: Traits) -> None:
-    """Sets the environment that the jobs of this process share, and imports TensorFlow."""
-    os.environ.update(dict(traits.environment))
-    from descent import environment
+def warm(environment: Environment) -> None:
+    """Sets the variables that the jobs of this process share, and imports TensorFlow."""
+    os.environ.update(environment)
+    from descent.environment import load
 
-    with environment.silenced():
-        import keras  # noqa: F401  (the seconds that all jobs share)
-        import tensorflow  # noqa: F401
-
-        from descent import session  # noqa: F401
+    load()
+    from descent import session  # noqa: F401
 
 
 def _leave_with(launcher: int) -> None:
@@ -208,7 +204,6 @@ def _clear() -> None:
         for name in [name for name in registry if name.startswith("CustomGradient-")]:
             del registry[name]
     keras.backend.clear_session()  # which collects garbage
-    gc.freeze()  # what is left are modules: to look through them again takes a quarter of a second
     with contextlib.suppress(OSError, AttributeError):  # only glibc keeps what was freed
         ctypes.CDLL(None).malloc_trim(0)
 

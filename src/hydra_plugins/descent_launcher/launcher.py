@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 from abc import abstractmethod
@@ -24,7 +25,7 @@ ConfigStore.instance().store(
 )
 
 if TYPE_CHECKING:
-    from descent.sweep.job import Job
+    from descent.sweep.job import Environment, Job
     from descent.sweep.running import Executor
 
 
@@ -55,11 +56,10 @@ class SweepLauncher(Launcher):
             once = {job.folder: job for job in reversed(jobs)}
             todo = [job for job in reversed(once.values()) if running.admit(job, board, retry)]
             board.opening(folder)
-            waves, stopped = iter([todo]), False
-            if todo:
-                with self.executor(todo) as executor, board:
-                    stopped = running.drive(executor, board, lambda _: next(waves, []), lambda *_: None)
-            return closing.close(folder, board, stopped)
+            if not todo:
+                return closing.complete(folder, closing.close(folder, board, stopped=False))
+            waves = iter([todo])
+            return running.conduct(self.executor(todo), board, folder, lambda _: next(waves, []))
 
     def leave(self, code: int) -> None:
         """Ends the sweep with an exit code, its callbacks first: Hydra would not tell them of an end that raises.
@@ -122,9 +122,8 @@ class SweepLauncher(Launcher):
         except Exception as error:  # composition: whatever Hydra raises is reworded
             fail(f"{where}: {reworded(error, words)}")
         given = [word for word in words if not word.startswith("retry=")]
-        environment = {str(key): str(value) for key, value in config.hydra.job.env_set.items()}
         place = job.folder(folder or self.sweep, named, experiment)
-        made = job.make(index + 1, given, _plain(config), experiment, place, environment)
+        made = job.make(index + 1, given, _plain(config), experiment, place, _environment(config))
         return dataclasses.replace(made, label=" ".join(named))
 
 
@@ -134,6 +133,11 @@ def _plain(config: DictConfig) -> dict[str, Any]:
     made = OmegaConf.to_container(masked, resolve=True)
     assert isinstance(made, dict)
     return {str(key): value for key, value in made.items()}
+
+
+def _environment(config: DictConfig) -> Environment:
+    """The variables that `hydra.job.env_set` sets."""
+    return tuple(sorted((str(key), str(value)) for key, value in config.hydra.job.env_set.items()))
 
 
 def _returned(job: Job) -> JobReturn:
@@ -172,15 +176,26 @@ class PoolLauncher(SweepLauncher):
         self.workers, self.jobs_per_worker = workers, jobs_per_worker
         self.memory_mb, self.time_limit = memory_mb, time_limit
 
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Starts the first worker: it imports TensorFlow while the jobs are checked."""
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        from descent.sweep.pool import Slot
+
+        self.early: Slot | None = Slot()
+        atexit.register(self.early.leave)
+        self.early.warm(_environment(config))
+
     def executor(self, jobs: Sequence[Job]) -> contextlib.AbstractContextManager[Executor]:
         from descent.sweep import pool
 
+        early, self.early = self.early, None
         workers = pool.workers_for(list(jobs)) if self.workers == "auto" else int(self.workers)
         return pool.Pool(
             workers,
             jobs_per_worker=self.jobs_per_worker,
             memory_mb=pool.memory_for(workers) if self.memory_mb == "auto" else float(self.memory_mb),
             limit=self.time_limit,
+            early=early,
         )
 
 

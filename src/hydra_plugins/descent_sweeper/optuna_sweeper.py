@@ -48,7 +48,7 @@ class OptunaSweeper(Sweeper):
 
     def _sweep(self, arguments: list[str]) -> None:
         from descent.folder import locked
-        from descent.sweep import closing, running
+        from descent.sweep import running
         from descent.sweep.board import Board
         from descent.sweep.study import Study
 
@@ -61,9 +61,8 @@ class OptunaSweeper(Sweeper):
             self.board = Board((), total=trials)
             self.board.say(f"study   {self.study.begun()} of {trials} trials begun\nfolder  {self.launcher.sweep}")
             self.left = self.study.left()
-            with self.launcher.executor([first] * trials) as executor, self.board:
-                stopped = running.drive(executor, self.board, self._more, self._ended)
-            code = closing.close(self.launcher.sweep, self.board, stopped)
+            workers = self.launcher.executor([first] * trials)
+            code = running.conduct(workers, self.board, self.launcher.sweep, self._more, self._ended)
         self.launcher.leave(code)
 
     def _settings(self) -> Settings:
