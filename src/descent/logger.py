@@ -179,8 +179,9 @@ class Loggers:
         self.served = [_Served(name, logger, folder, step) for name, logger in loggers.items()]
 
     def write(self, records: Sequence[Record]) -> None:
+        """Hands out records, which must not change any more."""
         for served in self.served:
-            served.write([dict(record) for record in records])
+            served.write(records)
 
     def trained(self) -> None:
         """Closes those that are not told how the run ended."""
@@ -213,10 +214,11 @@ class _Served:
 
     def write(self, records: Sequence[Record]) -> None:
         def action() -> None:
+            own = [dict(record) for record in records]  # loggers may do with it what they like
             if isinstance(self.sink, Several):
-                self.sink.write_all(records)
+                self.sink.write_all(own)
             elif self.sink:
-                for record in records:
+                for record in own:
                     self.sink.write(record)
 
         self._do(action)

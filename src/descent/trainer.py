@@ -6,7 +6,7 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -210,8 +210,13 @@ class Segment(NamedTuple):
         """The number of its first step; a step's number is the count of updates once it is done."""
         return self.step - len(self.rows) + 1
 
-    def record(self, i: int) -> Record:
-        return {f"train/{name}": value for name, value in zip(self.names, self.rows[i].tolist(), strict=True)}
+    def records(self, rows: Sequence[int] | np.ndarray) -> list[Record]:
+        """The records of some of the rows."""
+        names = [f"train/{name}" for name in self.names]
+        return [dict(zip(names, values, strict=True)) for values in self.rows[rows].tolist()]
+
+    def record(self, row: int) -> Record:
+        return self.records([row])[0]
 
 
 def train(
@@ -286,7 +291,7 @@ class Evaluator:
 
     def _compiled(self, chunk: Any, averaged: bool) -> Any:
         """The function for the chunks of any split; replicas, who share the rows out, want to know how many."""
-        rows = chunk.targets.shape[1] if self.step.strategy.num_replicas_in_sync > 1 else None
+        rows = chunk.targets.shape[1] if self.step.local * self.step.workers > 1 else None
         if (rows, averaged) not in self.compiled:
             shapes = tf.nest.map_structure(lambda t: tf.TensorSpec([None, rows, *t.shape[2:]], t.dtype), chunk)
             self.compiled[rows, averaged] = self.step.evaluate.get_concrete_function(shapes, averaged)

@@ -36,6 +36,9 @@ class Observer:
         self.flushed = 0.0
         self.log = Log(run.folder.metrics)
         self.loggers = self._open(start)
+        callbacks = run.experiment.callback.items()
+        self.watchers = {name: callback for name, callback in callbacks if isinstance(callback, Watcher)}
+        self.probes = {name: callback for name, callback in callbacks if isinstance(callback, Probe)}
         self.ticker = display.Ticker(run.console, run.experiment.clock.steps, start)
 
     def _open(self, step: int) -> Loggers:
@@ -73,11 +76,11 @@ class Observer:
         """
         self._count(segment)
         self._watch(segment)
-        stop = ""
-        for i in np.flatnonzero(self.run.step.logged[segment.first - 1 : segment.step]).tolist():
-            step = segment.first + i
+        stop, epoch = "", self.run.experiment.clock.steps_per_epoch
+        rows = np.flatnonzero(self.run.step.logged[segment.first - 1 : segment.step])
+        for step, found in zip((rows + segment.first).tolist(), segment.records(rows), strict=True):
             last = evaluate and step == segment.step
-            record = {"step": step, "epoch": step / self.run.experiment.clock.steps_per_epoch, **segment.record(i)}
+            record = {"step": step, "epoch": step / epoch, **found}
             stop = (self.evaluated(record) if last else self._record(record)) or stop
         if time.monotonic() - self.flushed > FLUSH_SECONDS:
             self.flush()
@@ -144,10 +147,9 @@ class Observer:
         """What the probes among the callbacks find."""
         found: Record = {}
         memories = self.run.state.host.setdefault("callbacks", {})
-        for name, callback in self.run.experiment.callback.items():
-            if isinstance(callback, Probe):
-                memories[name], more = callback.look(memories.get(name, {}), self.run.inspector)
-                found |= more
+        for name, probe in self.probes.items():
+            memories[name], more = probe.look(memories.get(name, {}), self.run.inspector)
+            found |= more
         return found
 
     def _ask(self, record: Record) -> str:
@@ -171,21 +173,19 @@ class Observer:
 
     def _count(self, segment: Segment) -> None:
         """Counts the steps that were skipped, and notes them."""
-        finite = segment.rows[:, segment.names.index("finite")] > 0
-        for i in np.flatnonzero(~finite).tolist():
-            record, step = segment.record(i), segment.first + i
+        skipped = np.flatnonzero(~(segment.rows[:, segment.names.index("finite")] > 0))
+        if not len(skipped):
+            return
+        for step, record in zip((skipped + segment.first).tolist(), segment.records(skipped), strict=True):
             self.run.folder.events.add("skipped", step, **self.suspect(step, record))
-        if not finite.all():
-            self.run.state.host["skipped"] = self.run.state.host.get("skipped", 0) + int((~finite).sum())
+        self.run.state.host["skipped"] = self.run.state.host.get("skipped", 0) + len(skipped)
 
     def _watch(self, segment: Segment) -> None:
         """Shows every loss to the callbacks that look at each, and notes what they suspect."""
         losses = segment.rows[:, segment.names.index("loss")]
         memories = self.run.state.host.setdefault("callbacks", {})
-        for name, callback in self.run.experiment.callback.items():
-            if not isinstance(callback, Watcher):
-                continue
-            memories[name], found = callback.watch(memories.get(name, {}), losses)
+        for name, watcher in self.watchers.items():
+            memories[name], found = watcher.watch(memories.get(name, {}), losses)
             for i, why in found.items():
                 step = segment.first + i
                 self.run.say(f"step {step}: {why}; its samples are in events.jsonl")
