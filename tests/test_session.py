@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -14,6 +15,7 @@ import yaml
 
 from descent import UserError, part, session
 from descent.folder import read_rows
+from descent.types import Verdict
 
 
 @pytest.mark.figures
@@ -123,6 +125,22 @@ class Poison:
 
     def apply(self, plan, batch):
         return batch._replace(inputs=batch.inputs * plan["factor"])
+
+
+def test_what_a_callback_does_with_a_record_changes_no_log(quick, folder, tmp_path):
+    run = quick("callback.early_stopping=null")
+    run.run(folder)
+    dataclasses.replace(run, callback={**run.callback, "clears": Clears()}).run(tmp_path / "other")
+    assert (tmp_path / "other/metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
+
+
+@part
+class Clears:
+    """A callback that keeps nothing of a record."""
+
+    def __call__(self, memory, record):
+        record.clear()
+        return Verdict(memory)
 
 
 def test_an_interrupted_run_says_how_to_go_on(quick, folder, monkeypatch, capsys):

@@ -7,14 +7,14 @@ import os
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-collects = gc.isenabled()
+_collects = gc.isenabled()
 gc.disable()  # to look for garbage among what stays took a third of the time
 
 from descent.config import compose, load  # noqa: E402
 from descent.experiment import Experiment, Result  # noqa: E402
 from descent.types import Batch, Record, Spec, UserError, part  # noqa: E402
 
-if collects:
+if _collects:
     gc.enable()
 
 __all__ = ["Batch", "Experiment", "Record", "Result", "Spec", "UserError", "compose", "load", "part"]

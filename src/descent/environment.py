@@ -31,11 +31,13 @@ PACKAGES = ("descent", "tensorflow", "keras", "numpy", "hydra-core", "omegaconf"
 
 
 def load() -> None:
-    """Imports TensorFlow into a process that is the run's own, or its worker's.
+    """Imports TensorFlow, once, into a process that is the run's own, or its worker's.
 
     Of the 4.3 s that took, a second went into packages that Keras can do without, and another into looking for garbage
     among what stays; in each run that ends, a quarter of a second.
     """
+    if "tensorflow" in sys.modules:
+        return
     gc.disable()
     try:
         with silenced(), hidden(OPTIONAL):

@@ -104,7 +104,7 @@ class Observer:
     def _record(self, record: Record) -> str:
         self.log.write(record)
         self.due.append(record)
-        return self._ask(record)
+        return self._ask(dict(record))  # callbacks may do with it what they like
 
     def flush(self) -> None:
         """Hands the rows out; where the disk fails they wait, and so does the message that all is well again."""

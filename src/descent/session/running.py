@@ -25,7 +25,7 @@ with epy.lazy_imports():
     import tensorflow as tf
 
 
-SELDOM = 10
+SELDOM = 10  # times as seldom as usual are old objects looked through while a run goes on
 
 
 class Session(Run):
@@ -213,7 +213,7 @@ class Session(Run):
 
 @contextmanager
 def seldom_collecting() -> Iterator[None]:
-    """The garbage collector looks through old objects less often: those of the graphs took it a tenth of the time."""
+    """To look through the graphs as often as usual takes a tenth of a run's time."""
     young, middle, old = gc.get_threshold()
     gc.set_threshold(young, middle, SELDOM * old)
     try:
