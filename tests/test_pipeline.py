@@ -191,8 +191,10 @@ def test_the_order_of_an_epoch_says_nothing_of_the_next(many):
 
 @pytest.mark.parametrize("split", ["validation", "test", "train"])
 @pytest.mark.parametrize(("batch", "chunk"), [(8, 1), (8, 3), (21, 2), (1, 8)])
-def test_evaluation_covers_each_sample_once_in_order(split, batch, chunk):
+@pytest.mark.parametrize("small", [True, False])
+def test_evaluation_covers_each_sample_once_in_order(split, batch, chunk, small, monkeypatch):
     flow = pipeline(mixes=True)
+    monkeypatch.setattr(type(flow), "small", lambda *_: small)
     chunks = list(flow.evaluation(split, batch, chunk))
     weight, targets = (np.concatenate([getattr(c, name) for c in chunks]) for name in ("weight", "targets"))
     size = flow.spec.sizes[split]

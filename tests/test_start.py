@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -43,7 +45,7 @@ import matplotlib.figure, pandas, sklearn.datasets
 def test_hidden_packages_come_back_also_after_an_error_and_those_in_use_are_not_hidden(monkeypatch):
     monkeypatch.delitem(sys.modules, "colorsys", raising=False)
     with pytest.raises(ImportError, match="colorsys"), environment.hidden(["colorsys", "json"]):
-        importlib.import_module(importlib.import_module("json").loads('"colorsys"'))
+        list(map(importlib.import_module, ("json", "colorsys")))
     assert importlib.import_module("colorsys").rgb_to_hsv(1, 1, 1) == (0, 0, 1)
 
 
@@ -67,6 +69,9 @@ def test_a_worker_that_was_started_early_takes_a_job_of_its_environment_only(tmp
     pids = []
     try:
         slot.warm(())
+        while not slot.said():
+            time.sleep(0.05)
+        pids.append(slot.said()["pid"])
         for variables in [(), (), (("A", "1"),)]:
             traits = Traits(1, deterministic=True, environment=variables)
             slot.start(job(tmp_path / "run", traits=traits), None)
@@ -74,24 +79,31 @@ def test_a_worker_that_was_started_early_takes_a_job_of_its_environment_only(tmp
             pids.append(slot.said()["pid"])
     finally:
         slot.leave()
-    assert pids[0] == pids[1] != pids[2]
+    assert pids[0] == pids[1] == pids[2] != pids[3]
     assert not slot.progress.parent.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_while_tensorflow_is_imported_ends_the_process_as_interrupted(tmp_path, number):
+    (tmp_path / "keras.py").write_text(f"import os, time; os.kill(os.getpid(), {number:d}); time.sleep(60)")
+    words = [sys.executable, str(ROOT / "train.py"), f"hydra.run.dir={tmp_path / 'run'}"]
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (130, "")
 
 
 def with_variable(name: str) -> list[int]:
     """Processes that have this variable."""
     found = []
     for place in Path("/proc").glob("[0-9]*/environ"):
-        try:
+        with contextlib.suppress(OSError):  # it has ended
             if f"{name}=".encode() in place.read_bytes():
                 found.append(int(place.parent.name))
-        except OSError:
-            pass
     return found
 
 
 @pytest.mark.slow
-def test_a_sweep_that_has_nothing_to_do_leaves_no_worker_and_no_folder(poisoned, tmp_path):
+def test_a_mistake_in_a_sweep_leaves_no_worker_and_no_folder(poisoned, tmp_path):
     mark = f"DESCENT_TEST_{os.getpid()}"
     env = {**poisoned, "TMPDIR": str(tmp_path), mark: "1"}
     words = [sys.executable, str(ROOT / "train.py"), "-m", "seed=0,x", f"name=mistake{time.time_ns()}"]

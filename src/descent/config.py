@@ -31,7 +31,7 @@ from descent import environment, initial, wording
 from descent.data import Fitted
 from descent.experiment import Experiment, refuse_another
 from descent.folder import RunFolder
-from descent.signals import LEFT
+from descent.signals import LEFT, Interruption
 from descent.strategy import Single
 from descent.types import UserError
 
@@ -375,8 +375,9 @@ def start(config: DictConfig) -> float:
     overrides = list(hydra.overrides.task)
     folder = hydra.runtime.output_dir
     experiment = planned(config, overrides, folder)
-    environment.load()
     try:
+        with Interruption():  # a signal ends the process at once
+            environment.load()
         result = experiment.run(folder, overrides=overrides, mismatch=config.resume_mismatch)
     except OSError as error:
         fail(str(error), code=4)  # here, because Hydra has words of its own for what leaves its main

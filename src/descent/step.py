@@ -67,7 +67,10 @@ class Step:
         self.stopping, self.told = False, tf.Variable(False, trainable=False)
         self.rate_table, self.logged_table = tf.constant(self.rates, tf.float32), tf.constant(self.logged)
         self.run: Any = tf.function(self._run, autograph=False, jit_compile=self.jit)
-        self.local = self.strategy.num_replicas_in_sync // self.workers  # replicas of this process
+        self.replicas = (
+            self.strategy.num_replicas_in_sync
+        )  # kept: to ask for it takes longer than to look up a function
+        self.local = self.replicas // self.workers  # those of this process
         self.answer = self._compiled(self._answer)
         self.evaluate = self._compiled(self._evaluate)
 

@@ -291,7 +291,7 @@ class Evaluator:
 
     def _compiled(self, chunk: Any, averaged: bool) -> Any:
         """The function for the chunks of any split; replicas, who share the rows out, want to know how many."""
-        rows = chunk.targets.shape[1] if self.step.local * self.step.workers > 1 else None
+        rows = chunk.targets.shape[1] if self.step.replicas > 1 else None
         if (rows, averaged) not in self.compiled:
             shapes = tf.nest.map_structure(lambda t: tf.TensorSpec([None, rows, *t.shape[2:]], t.dtype), chunk)
             self.compiled[rows, averaged] = self.step.evaluate.get_concrete_function(shapes, averaged)
@@ -306,9 +306,10 @@ class Evaluator:
         """The split's chunks; those of a small split are kept, so that evaluating often costs little."""
         if split not in self.cached:
             values, batches = math.prod(self.pipeline.spec.shape), math.ceil(size / self.batch_size)
-            step, replicas = self.step, self.step.strategy.num_replicas_in_sync
-            batch_size = math.ceil(size / batches / replicas) * replicas  # as equal as can be: less padding
+            step = self.step
+            batch_size = math.ceil(size / batches / step.replicas) * step.replicas  # as equal as can be: less padding
             fits = max(1, CHUNK_VALUES // (batch_size * values))
             batches = min(batches, fits, 8)
-            self.cached[split] = self.pipeline.evaluation(split, batch_size, batches, step.worker, step.workers)
+            chunks = self.pipeline.evaluation(split, batch_size, batches, step.worker, step.workers)
+            self.cached[split] = list(chunks) if self.pipeline.small(split) else chunks
         return self.cached[split]

@@ -25,7 +25,7 @@ with epy.lazy_imports():
 
 
 SORTED = 4096  # samples of an epoch up to which sorting is the faster way to an order
-SMALL = 2**24  # values of a split of which the chunks may all be in memory
+SMALL = 2**24  # values of a split that may be in memory once more
 
 
 class Chunk(NamedTuple):
@@ -174,8 +174,9 @@ class Pipeline:
     def evaluation(
         self, split: Split, batch_size: int, chunk: int, worker: int = 0, workers: int = 1
     ) -> Iterable[Chunk]:
-        """A split in order, as chunks of `chunk` batches, padded to full batches with weight 0; a list if it is small.
+        """A split in order, as chunks of `chunk` batches, padded to full batches with weight 0.
 
+        They are made as they are asked for; those of a `small` split only once.
         Of each batch a worker makes its part, the workers' parts being equal and in order.
         """
         size, part = self.spec.sizes[split], batch_size // workers
@@ -190,11 +191,13 @@ class Pipeline:
             return Chunk(tf.reshape(inputs, [*lead, *self.spec.shape]), tf.reshape(targets, lead), weight, {})
 
         batches = -(-size // batch_size)
-        if size * math.prod(self.spec.shape) > SMALL:
-            return _mapped(tf.data.Dataset.range(0, batches, chunk), chunk_at)
-        if isinstance(self.source, Arrays):  # to trace and start a pipeline takes longer than to gather
-            return [chunk_at(tf.constant(first, tf.int64)) for first in range(0, batches, chunk)]
-        return list(_mapped(tf.data.Dataset.range(0, batches, chunk), chunk_at))
+        if self.small(split) and isinstance(self.source, Arrays):  # a pipeline takes longer to trace and start
+            return map(chunk_at, tf.range(0, batches, chunk, tf.int64))
+        return _mapped(tf.data.Dataset.range(0, batches, chunk), chunk_at)
+
+    def small(self, split: Split) -> bool:
+        """Whether all chunks of a split may be in memory."""
+        return self.spec.sizes[split] * math.prod(self.spec.shape) <= SMALL
 
 
 def _signature(function: Any, *given: Any) -> Any:

@@ -215,7 +215,7 @@ class Run:
     @property
     def replicas(self) -> int:
         """Devices that compute together."""
-        return self.step.strategy.num_replicas_in_sync
+        return self.step.replicas
 
     @property
     def keeper(self) -> Checkpoint | None:

@@ -49,7 +49,7 @@ class Slot:
     def warm(self, environment: Environment) -> ProcessPool:
         """Starts a worker, which imports TensorFlow at once."""
         self.environment, self.pool = environment, process(worker.prepare, environment, self.progress)
-        assert self.pool.active  # asking starts it
+        _ = self.pool.active  # asking starts it
         return self.pool
 
     def start(self, job: Job, limit: float | None) -> None:
