@@ -118,8 +118,9 @@ def measure(experiment: Experiment, rates: np.ndarray) -> np.ndarray:
     trainer = dataclasses.replace(experiment.trainer, epochs=None, steps=len(rates))
     run = dataclasses.replace(experiment, trainer=trainer, schedule=Constant(), averaging=NoAveraging()).resolved()
     built = session.build(run)
-    step, losses = dataclasses.replace(built.step, rates=rates), np.zeros(0)
-    for segment in train(step, built.pipeline, 0, []):
+    built.step.rates.assign(rates)
+    losses = np.zeros(0)
+    for segment in train(built.step, built.pipeline, 0, []):
         losses = np.concatenate([losses, segment.rows[:, segment.names.index("loss")]])
         if not np.isfinite(losses).all():
             break

@@ -31,7 +31,7 @@ FIRST_CALL = 300.0  # seconds that it may take
 # Tells through a pipe when the first call is over, which nothing on disk does.
 CHILD = """
 import os, runpy, sys
-from descent.session.building import Pace
+from descent.session.run import Pace
 count, told = Pace.count, []
 def telling(self, segment):
     count(self, segment)

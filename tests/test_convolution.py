@@ -49,12 +49,20 @@ def test_the_other_way_to_the_gradient_is_the_same_sum(shape: list[int], size: i
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, [2, 9, 8, 64], [2, 8, 8, 3]], ids=str)
-def test_in_bfloat16_it_is_keras_own_to_that_precision(shape: list[int]):
+def test_in_bfloat16_it_is_as_right_as_keras_own(shape: list[int]):
+    """Sums are rounded on the way where a processor has no bfloat16 of its own: both are held against float32."""
     x, weights = given(shape, "bfloat16")
-    settings = {"filters": 7, "kernel_size": 3, "padding": "same", "dtype": "mixed_bfloat16"}
-    ours, theirs = (results(kind(**settings), x, weights) for kind in (Conv2D, keras.layers.Conv2D))
-    for mine, other in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(mine, other, rtol=0, atol=2**-7 * np.abs(other).max())
+    weights = [tf.cast(tf.cast(w, "bfloat16"), "float32").numpy() for w in weights]
+    settings = {"filters": 7, "kernel_size": 3, "padding": "same"}
+    kinds = (Conv2D, "mixed_bfloat16"), (keras.layers.Conv2D, "mixed_bfloat16"), (keras.layers.Conv2D, "float32")
+    inputs = (x, x, tf.cast(x, "float32"))
+    ours, theirs, exact = (
+        results(kind(**settings, dtype=dtype), value, weights)
+        for (kind, dtype), value in zip(kinds, inputs, strict=True)
+    )
+    for mine, other, true in zip(ours, theirs, exact, strict=True):
+        allowed = max(2**-7 * np.abs(true).max(), 1.5 * np.abs(other - true).max())
+        np.testing.assert_allclose(mine, true, rtol=0, atol=allowed)
 
 
 @pytest.mark.parametrize(

@@ -222,3 +222,16 @@ def test_a_cut_takes_each_sample_of_a_class_equally_often():
     taken = sum(cut(labels, 5, np.random.default_rng(seed)).astype(int) for seed in range(2000))
     for label in range(3):
         assert stats.chisquare(taken[labels == label]).pvalue > 1e-3
+
+
+def test_batches_of_a_renewed_pipeline_are_those_of_one_of_that_seed_and_nothing_is_traced_again(monkeypatch):
+    traced, chunk_at = [], Pipeline.chunk_at
+    monkeypatch.setattr(Pipeline, "chunk_at", lambda own, first: (traced.append(own.seed), chunk_at(own, first))[1])
+    first = pipeline(mixes=True)
+    expected = steps_of(first)
+    renewed = first.renewed(5)
+    got = steps_of(renewed)
+    assert traced == [0]
+    assert_same_bytes(got, steps_of(pipeline(seed=5, mixes=True)))
+    assert not np.array_equal(got["targets"], expected["targets"])
+    assert renewed.indices(3) == pipeline(seed=5).indices(3) != first.indices(3)

@@ -17,7 +17,7 @@ import pytest
 from descent import environment
 from descent.data import Arrays
 from descent.sweep.job import Traits
-from descent.sweep.pool import Slot
+from descent.sweep.pool import Pool, Slot
 from test_sweep_jobs import job
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,6 +81,23 @@ def test_a_worker_that_was_started_early_takes_a_job_of_its_environment_only(tmp
         slot.leave()
     assert pids[0] == pids[1] == pids[2] != pids[3]
     assert not slot.progress.parent.exists()
+
+
+def test_of_the_jobs_that_wait_a_worker_gets_one_whose_program_it_has(tmp_path, monkeypatch):
+    monkeypatch.setattr(Slot, "start", lambda slot, chosen, _: vars(slot).update(job=chosen))
+    pool = Pool(1, jobs_per_worker=9, memory_mb=1e9, limit=None)
+    slot, traits = pool.slots[0], Traits(1, deterministic=True)
+    slot.traits, slot.program = traits, "b"
+    given = [("a", traits), ("b", Traits(2, deterministic=True)), ("b", traits), ("b", traits)]
+    jobs = [job(tmp_path / str(i), traits=who, program=name) for i, (name, who) in enumerate(given)]
+    pool.queue.extend(jobs)
+    order = []
+    while pool.queue:
+        pool._fill()
+        order.append(slot.job)
+        slot.job = None
+    assert order == [jobs[i] for i in (2, 3, 0, 1)]
+    slot.leave()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])

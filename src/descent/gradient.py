@@ -24,6 +24,7 @@ class Gradient:
     """Gradients of `sum_i w_i loss_i / sum_i w_i + penalty` over the batch, of which each replica has a slice.
 
     Attributes:
+        word: of the stream that dropout draws from (int64); a variable, so that a program serves every seed.
         accumulate: equal parts the batch is computed in, one after the other; sums are over samples, so only
             batch norm (whose statistics are those of a part) and dropout can tell.
     """
@@ -32,12 +33,12 @@ class Gradient:
     spec: Spec
     loss: Loss
     regularization: Regularization
-    seed: int
+    word: tf.Variable
     accumulate: int = 1
 
     def __call__(self, batch: Batch, step: tf.Tensor, scale: tf.Tensor) -> Pass:
         """The record of the batch and a gradient for each trainable variable, computed at a loss times `scale`."""
-        key = replicas.own_key(seeds.key(seeds.stream(self.seed, "dropout"), step))
+        key = replicas.own_key(seeds.key(self.word, step))
         total = tf.maximum(tf.reduce_sum(batch.weight), NOTHING)
         if self.accumulate == 1:
             record, gradients = self._part(batch, key, total, scale)

@@ -16,6 +16,8 @@ import yaml
 OUTSIDE = ("name", "tags", "logger", "resume")
 # Where a run computes changes its last bits (and dropout's masks), which a checkpoint's provenance tells.
 ONE_DEVICE = {"_target_": "descent.strategy.Single"}
+# What is no part of the compiled program: seed and rates are variables of it, the rest acts from outside.
+UNCOMPILED = ("seed", "schedule", "callback", "init_from", *OUTSIDE)
 # Paths that say what a run is, and not only where its data lies on this machine.
 ALWAYS = ("init_from",)
 
@@ -61,7 +63,19 @@ def identity(experiment: Any) -> str:
     """
     chosen = {key: value for key, value in _differing(experiment).items() if key not in OUTSIDE}
     chosen["strategy"] = ONE_DEVICE
-    return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:12]
+    return _digest(chosen)
+
+
+def program(experiment: Any) -> str:
+    """Twelve hex digits that are equal for experiments with the same compiled program."""
+    config = {name: value for name, value in as_config(experiment).items() if name not in UNCOMPILED}
+    if type(experiment.optimizer).__module__.startswith("descent."):  # one from elsewhere may use it as it likes
+        del config["optimizer"]["learning_rate"]
+    return _digest(config)
+
+
+def _digest(config: Any) -> str:
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _differing(value: Any) -> Any:

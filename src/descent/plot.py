@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import numpy as np
 
@@ -21,12 +22,14 @@ STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.axisbelow": True,
     "axes.titlesize": "medium",
+    "axes.titley": 1.0,  # else it is looked for anew at each drawing
     "font.size": 9,
     "grid.alpha": 0.25,
     "legend.frameon": False,
     "svg.hashsalt": "descent",  # with no date, so that the same run gives the same bytes
 }
 DPI = 160  # of a PNG
+SHARP = 48  # pixels of a side up to which images are shown with their pixels' edges
 TRAIN, VALIDATION = "#8a94a6", "#1f5fbf"
 # Colours that colour-blind readers can tell apart (Okabe & Ito 2008).
 APART = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#000000")
@@ -60,17 +63,26 @@ def figure(rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.4, 3.
 def save(made: Figure, folder: Path, name: str) -> Path:
     """As PNG to look at and as SVG to print."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     folder.mkdir(parents=True, exist_ok=True)
-    if engine := made.get_layout_engine():
-        engine.execute(made)
-        made.set_layout_engine("none")  # it would do so again for each format
-    # Not `savefig`, which draws each format twice: the first time to find bounds that nobody asks for.
-    FigureCanvasSVG(made).print_svg(folder / f"{name}.svg", metadata={"Date": None})
+    (folder / f"{name}.svg").write_bytes(svg(made))
     made.set_dpi(DPI)
     FigureCanvasAgg(made).print_png(folder / f"{name}.png")
     return folder / f"{name}.png"
+
+
+@styled
+def svg(made: Figure) -> bytes:
+    """As SVG; laid out for good."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    if engine := made.get_layout_engine():
+        engine.execute(made)
+        made.set_layout_engine("none")  # it would do so again for each format
+    file = io.BytesIO()
+    # Not `savefig`, which draws each format twice: the first time to find bounds that nobody asks for.
+    FigureCanvasSVG(made).print_svg(file, metadata={"Date": None})
+    return file.getvalue()
 
 
 def series(rows: Rows, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -121,7 +133,21 @@ def _curve(axis: Axes, rows: Rows, name: str) -> None:
         label="validation",
     )
     if name == "loss" and len(values) and np.nanmin(values) > 0:
-        axis.set_yscale("log")
+        logarithmic(axis, "y")
+
+
+def logarithmic(axes: Axes, which: Literal["x", "y"]) -> None:
+    """Gives one axis a log scale, with plain numbers: to set powers takes half a second the first time."""
+    from matplotlib.ticker import LogFormatter
+
+    class Plain(LogFormatter):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return f"{x:g}" if super().__call__(x, pos) else ""
+
+    axes.set(**{f"{which}scale": "log"})
+    axis = getattr(axes, f"{which}axis")
+    axis.set_major_formatter(Plain())
+    axis.set_minor_formatter(Plain(minor_thresholds=(2, 1)))  # decades shown: all within one, some within two
 
 
 @styled
@@ -184,7 +210,8 @@ def range_test(rates: np.ndarray, losses: np.ndarray, smooth: np.ndarray, sugges
     axis.plot(rates[: len(smooth)], smooth, color=VALIDATION, lw=1.6, label="smoothed")
     axis.axvline(suggestion, color="black", lw=0.8, ls=":", label=f"suggested: {suggestion:.2g}")
     low, high = float(np.min(smooth)), float(np.max(smooth))
-    axis.set(xscale="log", xlabel="learning rate", ylabel="training loss")
+    logarithmic(axis, "x")
+    axis.set(xlabel="learning rate", ylabel="training loss")
     axis.set_ylim(low - 0.2 * (high - low), high + 0.4 * (high - low))
     axis.legend(loc="lower left")
     return made
@@ -197,7 +224,7 @@ def confusion(table: np.ndarray, names: Sequence[str], title: str) -> Figure:
     made, axes = figure(1, 1, (size, size * 0.92))
     axis = axes[0][0]
     share = table / np.maximum(1, table.sum(axis=1, keepdims=True))
-    axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axis.imshow(share, cmap="Blues", vmin=0, vmax=1, interpolation="none")
     axis.grid(False)
     if len(names) <= 25:
         for (i, j), count in np.ndenumerate(table):
@@ -263,11 +290,14 @@ def _grid(axis: Axes, pictures: np.ndarray, captions: Sequence[str], columns: in
     """Images drawn as one picture (many axes are slow)."""
     count, height, width, _ = pictures.shape
     rows, gap, tall = -(-count // columns), 0.08, _tall(captions)
+    shown: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 1, "aspect": "auto"}
+    if max(height, width) <= SHARP:
+        shown["interpolation"] = "none"
     axis.axis("off")
     for i, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
         left, bottom = i % columns + gap, (i // columns + 1) * tall
         extent = (left, left + 1 - 2 * gap, bottom - gap, bottom - 1 + gap)
-        axis.imshow(np.clip(picture, 0, 1).squeeze(), cmap="gray", vmin=0, vmax=1, extent=extent, aspect="auto")
+        axis.imshow(np.clip(picture, 0, 1).squeeze(), extent=extent, **shown)
         axis.text(left + 0.5 - gap, bottom - 1 + gap / 2, caption, ha="center", va="bottom", fontsize=6)
     axis.set(xlim=(0, columns), ylim=(rows * tall, 0), aspect=height / width)
 
@@ -303,7 +333,7 @@ def bands(curves: Mapping[str, Band], name: str, *, log: bool) -> Figure:
         axis.plot(epochs, mean, color=color, lw=1.6, label=label)
         axis.fill_between(epochs, low, high, color=color, alpha=0.18, lw=0)
     if log:
-        axis.set_yscale("log")
+        logarithmic(axis, "y")
     axis.set(xlabel="epoch", ylabel=name)
     axis.legend(fontsize=8)
     return made

@@ -164,7 +164,8 @@ def classes(path: Path, table: np.ndarray, names: Sequence[str]) -> None:
 
 def preview(pipeline: Pipeline, step: int = 0) -> tuple[np.ndarray, list[str]]:
     """Samples of a training batch, by default the first, as the model sees them, and their labels in words."""
-    chunk = dataclasses.replace(pipeline.whole, chunk=1).chunk_at(tf.constant(step, tf.int64))
+    make = tf.autograph.experimental.do_not_convert(dataclasses.replace(pipeline.whole, chunk=1).chunk_at)
+    chunk = make(tf.constant(step, tf.int64))
     raw = tf.nest.map_structure(lambda t: t[0], chunk)
     batch = pipeline.mixing.apply(raw.plan, to_batch(pipeline.spec, raw))
     pictures = batch.inputs.numpy()[:PREVIEW]

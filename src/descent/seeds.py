@@ -28,9 +28,14 @@ def stream(seed: int, name: Stream) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def key(word: int, step: tf.Tensor) -> tf.Tensor:
+def variable(seed: int, name: Stream) -> tf.Variable:
+    """The word of a stream, int64: what is compiled with it serves every seed."""
+    return tf.Variable(stream(seed, name), trainable=False, dtype=tf.int64)
+
+
+def key(word: int | tf.Tensor, step: tf.Tensor) -> tf.Tensor:
     """The key of a stream at a step, as the stateless draws take it: int64 [2]."""
-    return tf.stack([tf.constant(word, tf.int64), tf.cast(step, tf.int64)])
+    return tf.stack([tf.convert_to_tensor(word, tf.int64), tf.cast(step, tf.int64)])
 
 
 def split(seed: tf.Tensor, count: int) -> list[tf.Tensor]:

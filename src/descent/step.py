@@ -38,6 +38,7 @@ class Step:
     """What one step is made of, and the compiled call that runs several.
 
     Attributes:
+        noise: the word of the stream that disturbs gradients, int64.
         rates: the learning rate of every step of the run, float32 [steps].
         logged: the steps whose records are read, bool [steps]. The norms of weights and updates, which take a fourth of
             the time of a small model's step, are NaN in the records of the others that are finite.
@@ -55,7 +56,8 @@ class Step:
     sharpness: Sharpness
     regularization: Regularization
     clipping: Clipping
-    rates: np.ndarray
+    noise: tf.Variable
+    rates: tf.Variable
     logged: np.ndarray
     jit: bool
     strategy: tf.distribute.Strategy
@@ -65,7 +67,7 @@ class Step:
 
     def __post_init__(self) -> None:
         self.stopping, self.told = False, tf.Variable(False, trainable=False)
-        self.rate_table, self.logged_table = tf.constant(self.rates, tf.float32), tf.constant(self.logged)
+        self.logged_table = tf.constant(self.logged)
         self.run: Any = tf.function(self._run, autograph=False, jit_compile=self.jit)
         self.replicas = (
             self.strategy.num_replicas_in_sync
@@ -81,6 +83,14 @@ class Step:
         """From another thread: ends the call after the step under way; a loop compiled by XLA cannot see it."""
         self.stopping = True
         self.told.assign(True)
+
+    def renew(self, seed: int, rates: np.ndarray) -> None:
+        """Makes the same program one for another seed and other rates [steps]."""
+        self.gradient.word.assign(seeds.stream(seed, "dropout"))
+        self.noise.assign(seeds.stream(seed, "noise"))
+        self.rates.assign(rates)
+        self.stopping = False
+        self.told.assign(False)
 
     def _run(self, chunk: Any, begin: tf.Tensor, end: tf.Tensor) -> Done:
         """Steps `begin` to `end` of a chunk, or fewer. Both bounds are runtime values."""
@@ -121,7 +131,7 @@ class Step:
         variables = [v.value for v in state.model.trainable_variables]
         others = [v.value for v in state.model.non_trainable_variables]
         step, scale = state.step.value(), state.scaling.scale()
-        rate = tf.gather(self.rate_table, step) * state.rate_factor
+        rate = tf.gather(self.rates, step) * state.rate_factor
         mixed = self.mixing.apply(plan, batch)
         before, others_before = ([tf.identity(v) for v in group] for group in (variables, others))
         record, gradients = self.sharpness(lambda: self.gradient(mixed, step, scale), variables, others)
@@ -148,7 +158,7 @@ class Step:
         step = state.step.value()
         # Identities: what is left unclipped is of the outer graph, and Keras wants all gradients from one.
         clipped = [tf.identity(g) for g in self.clipping(gradients, variables)]
-        noise = seeds.key(seeds.stream(self.gradient.seed, "noise"), step)
+        noise = seeds.key(self.noise, step)
         state.optimizer.learning_rate = rate
         state.optimizer.apply(self.regularization.disturb(clipped, noise, step), variables)
         self.regularization.constrain(variables)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ with epy.lazy_imports():
 
 
 SORTED = 4096  # samples of an epoch up to which sorting is the faster way to an order
+STREAMS: tuple[seeds.Stream, ...] = ("order", "augment", "mix")  # that batches draw from
 SMALL = 2**24  # values of a split that may be in memory once more
 
 
@@ -37,7 +39,7 @@ class Chunk(NamedTuple):
     plan: Any
 
 
-def shuffled(positions: tf.Tensor, size: int, word: int) -> tf.Tensor:
+def shuffled(positions: tf.Tensor, size: int, word: int | tf.Tensor) -> tf.Tensor:
     """The sample at each position (int64 [m]) when every epoch of `size` samples is a permutation.
 
     Small ones are sorted by random keys. `RandomIndexShuffle` needs no table of the epoch, but shuffles 2^16 indices at
@@ -57,7 +59,7 @@ def shuffled(positions: tf.Tensor, size: int, word: int) -> tf.Tensor:
     )
 
 
-def _words(epochs: tf.Tensor, count: int, word: int) -> tf.Tensor:
+def _words(epochs: tf.Tensor, count: int, word: int | tf.Tensor) -> tf.Tensor:
     """Random words of each epoch, int32 [e, count].
 
     Of its seed's words `RandomIndexShuffle` uses only the low bytes, so they are drawn from (word, epoch).
@@ -77,6 +79,7 @@ class Pipeline:
         samples: how many sample positions the whole run uses; later ones have weight 0.
         steps: length of the run in steps.
         chunk: K, the steps in a chunk.
+        words: those of its streams, where what is traced shall serve every seed; None: by `seed`.
         own: the rows of each batch that are made here, for the replicas of this process, in order; None: all.
     """
 
@@ -89,6 +92,7 @@ class Pipeline:
     steps: int
     chunk: int
     seed: int
+    words: Mapping[seeds.Stream, tf.Tensor] | None = None
     own: tuple[int, ...] | None = None
 
     @property
@@ -111,7 +115,26 @@ class Pipeline:
     def training(self, start: int, stops: Sequence[int] = ()) -> tf.data.Dataset:
         """Chunks from `starts`, each K steps long; those past the next chunk's start are made once more, or padding."""
         starts = np.array(self.starts(start, stops), np.int64)
-        return _mapped(tf.data.Dataset.from_tensor_slices(starts), self.chunk_at)
+        words = {name: tf.constant(self._word(name), tf.int64) for name in STREAMS}
+        return _mapped(tf.data.Dataset.from_tensor_slices(starts), lambda first: self._traced(first, words))
+
+    def renewed(self, seed: int) -> Pipeline:
+        """The same for another seed; what is traced is not traced again."""
+        other = dataclasses.replace(self, seed=seed)
+        vars(other)["_traced"] = self._traced
+        return other
+
+    @cached_property
+    def _traced(self) -> Any:
+        """`chunk_at` for the words of any seed."""
+
+        def chunk_at(first: tf.Tensor, words: Mapping[seeds.Stream, tf.Tensor]) -> Chunk:
+            return dataclasses.replace(self, words=words).chunk_at(first)
+
+        return tf.function(chunk_at, autograph=False)
+
+    def _word(self, name: seeds.Stream) -> int | tf.Tensor:
+        return self.words[name] if self.words else seeds.stream(self.seed, name)
 
     def chunk_at(self, first: tf.Tensor) -> Chunk:
         """The chunk that begins at step `first` (int64 scalar)."""
@@ -149,11 +172,11 @@ class Pipeline:
 
     def _draw(self, step: tf.Tensor) -> Plan:
         """What the augmentation draws for the samples of a step that are made here: as for the whole batch."""
-        key = seeds.key(seeds.stream(self.seed, "augment"), step)
+        key = seeds.key(self._word("augment"), step)
         return self._own(self.sample.draw(key, [self.batch_size, *self.spec.shape]))
 
     def _ordered(self, positions: tf.Tensor) -> tf.Tensor:
-        return shuffled(positions, self.spec.sizes["train"], seeds.stream(self.seed, "order"))
+        return shuffled(positions, self.spec.sizes["train"], self._word("order"))
 
     def indices(self, step: int) -> list[int]:
         """The training samples of the batch that update `step` (counted from 1) sees."""
@@ -168,7 +191,7 @@ class Pipeline:
             draws = self._cutting.rest(draws)  # `_gathered` has cut the windows
         inputs = tf.ensure_shape(self.sample.apply(draws, inputs), inputs.shape)
         progress = tf.cast(step, tf.float32) / self.steps
-        mix = self.mixing.draw(seeds.key(seeds.stream(self.seed, "mix"), step), shape, progress)
+        mix = self.mixing.draw(seeds.key(self._word("mix"), step), shape, progress)
         return inputs, self._own(mix)
 
     def evaluation(

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 import math
-import time
 from collections.abc import Iterator
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from etils import epy
-from rich.console import Console
 
 from descent import environment, metric, precision, replicas, seeds
-from descent.callback import Checkpoint
-from descent.data import Fitted
 from descent.data.pipeline import Pipeline
-from descent.folder import RunFolder
 from descent.gradient import Gradient
-from descent.session.inspecting import Inspector
-from descent.session.peers import peers, watched
 from descent.state import State
 from descent.step import Step
-from descent.trainer import Evaluator, Segment
+from descent.trainer import Evaluator
 
 with epy.lazy_imports():
     import keras
@@ -78,6 +69,20 @@ def build(experiment: Experiment) -> Built:
     return Built(flops=flops, state=state, step=step, pipeline=pipeline, evaluator=evaluator)
 
 
+def renewed(built: Built, experiment: Experiment) -> Built:
+    """What `build` makes of a resolved experiment, out of what it made of one that differs in its seed and rates only.
+
+    All is as if it were new, but for what is compiled. Nothing may have been built in between.
+    """
+    with seeds.initialization(experiment.seed):
+        built.state.restore(_state(experiment, first=0).snapshot(), {})
+    built.step.renew(experiment.seed, experiment.rates())
+    pipeline = built.pipeline.renewed(experiment.seed)
+    return dataclasses.replace(
+        built, pipeline=pipeline, evaluator=dataclasses.replace(built.evaluator, pipeline=pipeline)
+    )
+
+
 def _rows(experiment: Experiment, strategy: tf.distribute.Strategy) -> tuple[int, ...] | None:
     """The rows of each batch that the replicas of this process compute; None: all, in order."""
     count, trainer, where = strategy.num_replicas_in_sync, experiment.trainer, experiment.strategy
@@ -127,7 +132,7 @@ def _step(experiment: Experiment, state: State, strategy: tf.distribute.Strategy
         spec=experiment.data.spec,
         loss=experiment.loss,
         regularization=experiment.regularization,
-        seed=experiment.seed,
+        word=seeds.variable(experiment.seed, "dropout"),
         accumulate=experiment.trainer.accumulate,
     )
     return Step(
@@ -138,7 +143,8 @@ def _step(experiment: Experiment, state: State, strategy: tf.distribute.Strategy
         sharpness=experiment.sharpness,
         regularization=experiment.regularization,
         clipping=experiment.clipping,
-        rates=experiment.rates(),
+        noise=seeds.variable(experiment.seed, "noise"),
+        rates=tf.Variable(experiment.rates(), trainable=False, dtype=tf.float32),
         logged=experiment.trainer.logged(experiment.clock),
         jit=jit and strategy is tf.distribute.get_strategy(),
         strategy=strategy,
@@ -146,94 +152,3 @@ def _step(experiment: Experiment, state: State, strategy: tf.distribute.Strategy
         workers=experiment.strategy.workers(),
         allowed=experiment.trainer.allowed,
     )
-
-
-class Pace:
-    """Where the time goes.
-
-    Attributes:
-        seconds, samples: of training; the first call, which compiles, is left out.
-        spent: seconds by kind: `start`, `first_call`, `input` (waiting for it), `steps`, and what is timed with `on`.
-    """
-
-    def __init__(self, batch_size: int, began: float) -> None:
-        self.batch_size, self.began, self.seconds, self.samples = batch_size, began, 0.0, 0
-        self.spent: dict[str, float] = collections.defaultdict(float)
-
-    def count(self, segment: Segment) -> None:
-        if "first_call" not in self.spent:
-            self.spent["start"] = time.monotonic() - self.began - segment.seconds
-            self.spent["first_call"] = segment.seconds
-            return
-        self.seconds += segment.seconds
-        self.samples += len(segment.rows) * self.batch_size
-        self.spent["input"] += segment.waited
-        self.spent["steps"] += segment.seconds - segment.waited
-
-    @contextlib.contextmanager
-    def on(self, kind: str) -> Iterator[None]:
-        """Adds the time spent in the context to a kind, and names it in a trace."""
-        began = time.perf_counter()
-        with tf.profiler.experimental.Trace(kind):
-            yield
-        self.spent[kind] += time.perf_counter() - began
-
-    def kinds(self) -> dict[str, float]:
-        """Seconds by kind until now; `python` is the rest: records, callbacks, display."""
-        rest = time.monotonic() - self.began - sum(self.spent.values())
-        return {kind: round(value, 3) for kind, value in {**self.spent, "python": max(0.0, rest)}.items()}
-
-    @property
-    def rate(self) -> float:
-        """Samples a second; 0 before the second call."""
-        return self.samples / self.seconds if self.seconds else 0.0
-
-
-class Run:
-    """What starting, observing, saving and finishing a run all need.
-
-    Attributes:
-        given: the experiment as composed; `experiment` has its lengths resolved.
-    """
-
-    def __init__(self, experiment: Experiment, folder: RunFolder, overrides: list[str]) -> None:
-        self.began = time.monotonic()
-        if isinstance(experiment.data, Fitted):
-            experiment.data.fit()
-        self.given, self.experiment = experiment, experiment.resolved()
-        self.folder, self.overrides = folder, overrides
-        where = experiment.strategy
-        with watched(where.worker(), folder.path) if where.workers() > 1 else contextlib.nullcontext():
-            built = build(self.experiment)
-        self.flops, self.state, self.step = built.flops, built.state, built.step
-        self.pipeline, self.evaluator = built.pipeline, built.evaluator
-        self.pace = Pace(experiment.trainer.batch_size, self.began)
-        step = built.step
-        self.peers = peers(step.strategy, step.worker, step.workers, folder.path)
-        self.console = Console(soft_wrap=True, quiet=not self.peers.chief)
-
-    @property
-    def replicas(self) -> int:
-        """Devices that compute together."""
-        return self.step.replicas
-
-    @property
-    def keeper(self) -> Checkpoint | None:
-        return next((c for c in self.experiment.callback.values() if isinstance(c, Checkpoint)), None)
-
-    @property
-    def best(self) -> dict[str, Any]:
-        """Monitor, value and step of the best weights; of the last step where nothing was monitored."""
-        return self.state.host.get("best") or {"monitor": None, "value": None, "step": self.now}
-
-    @property
-    def now(self) -> int:
-        """Updates done so far."""
-        return int(self.state.step.numpy())
-
-    @cached_property
-    def inspector(self) -> Inspector:
-        return Inspector(self.state, self.step, self.pipeline, self.folder)
-
-    def say(self, text: str) -> None:
-        self.console.print(text, highlight=False, markup=False)

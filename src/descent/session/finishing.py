@@ -10,7 +10,7 @@ from descent import checklist, checkpoint, display, metric, report, wording
 from descent.folder import read_rows, write_atomic
 from descent.logger import Profile
 from descent.session import inspecting
-from descent.session.building import Run
+from descent.session.run import Run
 from descent.session.starting import tell
 from descent.types import Record
 

@@ -16,7 +16,7 @@ from descent.callback import Watcher
 from descent.folder import Log, jsonable
 from descent.logger import Loggers
 from descent.probe import Probe
-from descent.session.building import Run
+from descent.session.run import Run
 from descent.trainer import Segment
 from descent.types import Record, Verdict
 from descent.watching import told

@@ -12,9 +12,9 @@ from etils import epy
 
 from descent import checkpoint, wording
 from descent.folder import RunFolder
-from descent.session.building import Run
 from descent.session.finishing import finish
 from descent.session.observing import Observer
+from descent.session.run import Run
 from descent.session.saving import Saver, Silent
 from descent.session.starting import Mismatch, check, start
 from descent.signals import Interruption

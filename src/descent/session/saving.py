@@ -10,7 +10,7 @@ from typing import Any
 
 from descent import checkpoint, environment
 from descent.folder import Log
-from descent.session.building import Run
+from descent.session.run import Run
 from descent.trainer import boundaries
 
 

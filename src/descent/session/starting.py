@@ -9,7 +9,7 @@ import numpy as np
 from descent import checklist, checkpoint, display, environment, identity, initial, metric
 from descent.data import Arrays, Fitted
 from descent.folder import write_atomic
-from descent.session.building import Run
+from descent.session.run import Run
 from descent.types import Split, UserError
 
 Mismatch = Literal["refuse", "warn"]

@@ -16,7 +16,12 @@ COMPLETED, FAILED, STOPPED = 0, 1, 130
 
 def preload() -> None:
     """Imports what the report needs, a second's work, while the jobs run."""
-    threading.Thread(target=importlib.import_module, args=("descent.sweep.report",), daemon=True).start()
+
+    def load() -> None:
+        for name in ("descent.sweep.report", "matplotlib.figure", "matplotlib.backends.backend_svg"):
+            importlib.import_module(name)
+
+    threading.Thread(target=load, daemon=True).start()
 
 
 def close(sweep: Path, board: Board, stopped: bool) -> int:

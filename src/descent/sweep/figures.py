@@ -9,7 +9,7 @@ import numpy as np
 
 from descent import statistics
 from descent.callback import higher_is_better
-from descent.plot import APART, VALIDATION, figure, styled
+from descent.plot import APART, VALIDATION, figure, logarithmic, styled
 from descent.runs import FinishedRun
 from descent.sweep import study_figures
 from descent.sweep.collected import Collected, order
@@ -72,7 +72,8 @@ def curves(sweep: Collected) -> Figure:
     names = [name for name in ("val/loss", "val/accuracy", "val/mae") if _has(ranks, name)]
     made, axes = figure(1, len(names), (3.6 * len(names) + 0.4, 3.6))
     for axis, name in zip(axes[0], names, strict=True):
-        axis.set_yscale("log" if name == "val/loss" else "linear")
+        if name == "val/loss":
+            logarithmic(axis, "y")
         for color, one in zip(APART, ranks, strict=False):
             _band(axis, one, name, color, _short(sweep.label(one)))
         axis.set(xlabel="epoch", ylabel=name)

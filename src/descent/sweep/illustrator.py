@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import wait as wait_for
@@ -25,6 +27,7 @@ def process(prepare: Callable[..., None], *arguments: Any) -> ProcessPool:
 def prepare() -> None:
     """Makes this process one that draws."""
     worker.bind()
+    os.nice(5)  # who trains comes first
     import matplotlib.figure  # noqa: F401  (the half second that all runs share)
 
 
@@ -39,9 +42,14 @@ class Illustrator:
         self.pool: ProcessPool | None = None
         self.drawings: dict[Path, ProcessFuture] = {}
 
-    def draw(self, folder: Path) -> None:
+    def warm(self) -> ProcessPool:
+        """Starts the process, which imports what draws at once."""
         self.pool = self.pool or process(prepare)
-        self.drawings[folder] = self.pool.schedule(worker.draw, args=(folder,))
+        _ = self.pool.active  # asking starts it
+        return self.pool
+
+    def draw(self, folder: Path) -> None:
+        self.drawings[folder] = self.warm().schedule(worker.draw, args=(folder,))
 
     def look(self) -> None:
         """Forgets what is drawn, and what failed; then, lest the process was killed, another goes on."""
@@ -55,7 +63,10 @@ class Illustrator:
                 self.draw(folder)
 
     def settle(self) -> None:
-        """Waits until all is drawn, or has failed."""
+        """Waits until all is drawn, or has failed; this process draws too, from the other end."""
+        for folder in reversed(list(self.drawings)):
+            with contextlib.suppress(OSError, UserError):  # told where it fails once more
+                worker.draw(folder)
         while self.drawings:
             wait_for(self.drawings.values(), return_when="FIRST_COMPLETED")
             self.look()

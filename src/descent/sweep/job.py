@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from descent.experiment import Experiment
 from descent.folder import RunFolder
-from descent.identity import OUTSIDE, as_config, identity
+from descent.identity import OUTSIDE, as_config, identity, program
 
 # done: in this sweep or before; halted: at a number that was not finite; stopped: by Ctrl-C, and to be continued.
 State = Literal["waiting", "running", "done", "pruned", "halted", "failed", "stopped"]
@@ -45,6 +45,7 @@ class Job:
         evaluations: the steps at which it is evaluated.
         monitor: name of the metric whose best value ranks it.
         label: what it is called; "": by its overrides.
+        program: equal for jobs that compile the same.
         pruning: where the study is that may end it early, and as what trial; None: it may not be.
     """
 
@@ -58,6 +59,7 @@ class Job:
     evaluations: tuple[int, ...]
     monitor: str
     label: str = ""
+    program: str = ""
     pruning: Any = None
 
 
@@ -89,6 +91,7 @@ def make(
         per_epoch=clock.steps_per_epoch,
         evaluations=tuple(trainer.evaluations(clock)),
         monitor=getattr(keeper, "monitor", "val/loss"),
+        program=program(experiment),
     )
 
 

@@ -32,6 +32,7 @@ class Slot:
         progress: the file in which the worker says how far it is.
         environment: of the worker.
         traits: of the worker's jobs; None before its first.
+        program: of its last one.
         job: what it runs; None where it is free.
         illustrator: draws what its jobs leave, while it runs others.
     """
@@ -42,6 +43,7 @@ class Slot:
         self.pool: ProcessPool | None = None
         self.environment: Environment = ()
         self.traits: Traits | None = None
+        self.program = ""
         self.job: Job | None = None
         self.future: ProcessFuture | None = None
         self.jobs, self.began = 0, 0.0
@@ -58,15 +60,20 @@ class Slot:
         if pool is None or self.environment != traits.environment or self.traits not in (None, traits):
             self.close()
             pool = self.warm(traits.environment)
-        self.traits, self.job, self.began = traits, job, time.monotonic()
+        self.traits, self.program, self.job, self.began = traits, job.program, job, time.monotonic()
         self.future = pool.schedule(worker.run_undrawn, args=(job, self.progress), timeout=limit)
+        self.illustrator.warm()
+
+    def fits(self, job: Job) -> tuple[bool, bool]:
+        """How well a job suits the worker there is: the more, the larger."""
+        return self.traits == job.traits, self.program == job.program
 
     def close(self) -> None:
         """Ends the worker at once."""
         if self.pool is not None:
             self.pool.stop()
             self.pool.join()
-        self.pool, self.traits, self.jobs = None, None, 0
+        self.pool, self.traits, self.program, self.jobs = None, None, "", 0
         self.progress.unlink(missing_ok=True)
 
     def leave(self) -> None:
@@ -199,11 +206,10 @@ class Pool:
         return job, Outcome("failed", _cause(code, error))
 
     def _fill(self) -> None:
-        """Gives jobs to free workers, first those that a worker can take as it is."""
+        """Gives jobs to free workers, first those whose program a worker has, then those it can take as it is."""
         for slot in self.slots:
             if slot.job is None and self.queue and not self.stopping:
-                fitting = (job for job in self.queue if job.traits == slot.traits)
-                job = next(fitting, self.queue[0])
+                job = max(self.queue, key=slot.fits)
                 self.queue.remove(job)
                 slot.start(job, self.limit)
 

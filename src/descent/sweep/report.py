@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections import Counter
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from descent import page as pages
 from descent.folder import RunFolder, write_atomic
-from descent.plot import STYLE
+from descent.plot import svg
 from descent.sweep import effects, figures, ranking, study_figures, tuning
 from descent.sweep.board import clock
 from descent.sweep.collected import Collected, collect
@@ -69,9 +68,4 @@ def _has_page(folder: RunFolder) -> bool:
 
 
 def _embedded(figure: Figure) -> str:
-    import matplotlib as mpl
-
-    file = io.BytesIO()
-    with mpl.rc_context(STYLE):
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    return pages.embedded(file.getvalue(), "svg+xml")
+    return pages.embedded(svg(figure), "svg+xml")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import json
 import os
 import resource
@@ -143,11 +144,14 @@ def _caught(job: Job, watch: Watch) -> Outcome:
 
 def _run(job: Job, watch: Watch) -> Outcome:
     from descent.config import to_experiment
+    from descent.session.programs import HERE
 
     experiment = to_experiment(job.config)
-    with watching(watch):
+    with watching(watch), HERE.used():
         result = experiment.run(job.folder, overrides=list(job.overrides), mismatch=job.config["resume_mismatch"])
     status = result.summary["status"]
+    if status == "failed":
+        HERE.forget()
     if status == "completed":
         return finished(job)
     if status == "halted":
@@ -195,15 +199,14 @@ def logged(folder: Path) -> Iterator[None]:
 
 
 def _clear() -> None:
-    """Frees what the last run left, its variables and the graphs that hold them, and gives the memory back."""
-    import keras
+    """Frees what the last run left, but for its program, and gives the memory back."""
     from tensorflow.python.framework import ops
 
     with contextlib.suppress(AttributeError):  # no public name; without it memory grows, and nothing else
         registry = ops.gradient_registry._registry  # where each trace of a custom gradient leaves its graph
         for name in [name for name in registry if name.startswith("CustomGradient-")]:
             del registry[name]
-    keras.backend.clear_session()  # which collects garbage
+    gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # only glibc keeps what was freed
         ctypes.CDLL(None).malloc_trim(0)
 
