@@ -103,9 +103,12 @@ def test_of_the_jobs_that_wait_a_worker_gets_one_whose_program_it_has(tmp_path, 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_signal_while_tensorflow_is_imported_ends_the_process_as_interrupted(tmp_path, number):
     (tmp_path / "keras.py").write_text(f"import os, time; os.kill(os.getpid(), {number:d}); time.sleep(60)")
+    heeding = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+    )
     words = [sys.executable, str(ROOT / "train.py"), f"hydra.run.dir={tmp_path / 'run'}"]
-    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60)
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}  # these tests may run where SIGINT is ignored, as under nohup
+    done = subprocess.run([sys.executable, "-c", heeding, *words], env=env, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (130, "")
 
 
