@@ -8,6 +8,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -161,3 +162,20 @@ def test_what_is_left_is_what_was_to_be_shown(left: Path):
     assert len(shown.pictures) == len(shown.captions) == report.PREVIEW
     summary = RunFolder(left).read_json("summary.json")
     assert np.mean(shown.outputs.argmax(axis=1) == shown.targets) == pytest.approx(summary["test/accuracy"])
+
+
+def test_who_waits_for_drawings_draws_too_from_the_other_end_whatever_fails(monkeypatch):
+    drawn, illustrator = [], Illustrator()
+
+    def draw(folder: Path) -> None:
+        drawn.append(folder.name)
+        if folder.name == "b":
+            raise ValueError
+
+    monkeypatch.setattr(worker, "draw", draw)
+    for name in "abc":
+        illustrator.drawings[Path(name)] = Future()
+        illustrator.drawings[Path(name)].set_result(None)
+    illustrator.settle()
+    assert drawn == ["c", "b", "a"]
+    assert not illustrator.drawings

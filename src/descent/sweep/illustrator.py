@@ -65,7 +65,7 @@ class Illustrator:
     def settle(self) -> None:
         """Waits until all is drawn, or has failed; this process draws too, from the other end."""
         for folder in reversed(list(self.drawings)):
-            with contextlib.suppress(OSError, UserError):  # told where it fails once more
+            with contextlib.suppress(Exception):  # as the process beside: `draw_left` meets it again, and tells
                 worker.draw(folder)
         while self.drawings:
             wait_for(self.drawings.values(), return_when="FIRST_COMPLETED")
