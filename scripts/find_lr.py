@@ -121,7 +121,7 @@ def measure(experiment: Experiment, rates: np.ndarray) -> np.ndarray:
     built.step.rates.assign(rates)
     losses = np.zeros(0)
     for segment in train(built.step, built.pipeline, 0, []):
-        losses = np.concatenate([losses, segment.rows[:, segment.names.index("loss")]])
+        losses = np.concatenate([losses, segment.column("loss")])
         if not np.isfinite(losses).all():
             break
     return losses

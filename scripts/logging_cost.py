@@ -1,10 +1,10 @@
-"""What the log costs: python scripts/logging_cost.py [pairs=40] [evaluations=60] [KEY=VALUE ...].
+"""What the log costs: python scripts/logging_cost.py [pairs=1000] [evaluations=10] [KEY=VALUE ...].
 
-One run in pairs of blocks, each of so many evaluations. One of a pair is logged as always (rows, TensorBoard,
+One run in pairs of short blocks, each of so many evaluations. One of a pair is logged as always (rows, TensorBoard,
 progress), the other not at all: not even norms that only the log shows are computed. Which is first is drawn. So
-neither the state of the machine counts, nor what comes at intervals, nor where a process lies in memory. Prints the
-median of the pairs, and the interval that holds that of all such pairs in 95 % of the cases. Any overrides of
-`train.py` may follow.
+neither the state of the machine counts, nor what comes at intervals, nor where a process lies in memory. Rows that
+wait to be handed out do so in a block that is logged. Prints the geometric mean over the pairs, and the interval that
+holds that of all such pairs in 95 % of the cases. Any overrides of `train.py` may follow.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class LoggingCost:
         evaluations: of a block, each with the steps before it.
     """
 
-    pairs: Count = 40
-    evaluations: Count = 60
+    pairs: Count = 1000
+    evaluations: Count = 10
 
     def __call__(self, overrides: Sequence[str]) -> None:
         words, pairs = [*ALWAYS, *overrides], WARM + self.pairs
@@ -55,7 +55,7 @@ class LoggingCost:
         logged = np.random.default_rng(0).permuted(np.tile([True, False], (pairs, 1)), axis=1).ravel()
         times = Blocks(run, self.evaluations, logged).times()[: 2 * pairs]
         on, off = (times[which][WARM:] for which in (logged, ~logged))
-        low, middle, high = (100 * (ratio - 1) for ratio in median(on / off))
+        low, middle, high = (100 * (ratio - 1) for ratio in mean(on / off))
         step = 1e6 * float(np.median(off)) / size
         print(f"logging takes {middle:.1f} % ({low:.1f} to {high:.1f}) of {step:.1f} us a step, {len(on)} pairs")
 
@@ -74,9 +74,10 @@ class Blocks:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             for owner, name, toggled in (
                 (Trainer, "logged", self._logged),
-                (Observer, "_record", self._record),
-                (display.Ticker, "step", self._step),
-                (display.Ticker, "evaluated", self._step),
+                (Observer, "_record", self._due),
+                (Observer, "flush", self._due),
+                (display.Ticker, "step", self._due),
+                (display.Ticker, "evaluated", self._due),
             ):
                 plain = getattr(owner, name)
                 stack.enter_context(mock.patch.object(owner, name, _bound(toggled, plain)))
@@ -100,10 +101,7 @@ class Blocks:
         steps = np.arange(1, clock.steps + 1)
         return (plain(trainer, clock) & self._on(steps)) | np.isin(steps, trainer.evaluations(clock))
 
-    def _record(self, plain: Any, observer: Observer, record: Any) -> str:
-        return plain(observer, record) if self._on(self.now) else observer._ask(record)
-
-    def _step(self, plain: Any, *arguments: Any) -> None:
+    def _due(self, plain: Any, *arguments: Any) -> None:
         if self._on(self.now):
             plain(*arguments)
 
@@ -112,11 +110,11 @@ def _bound(toggled: Any, plain: Any) -> Any:
     return lambda *arguments: toggled(plain, *arguments)
 
 
-def median(values: np.ndarray) -> tuple[float, float, float]:
-    """The median, between the order statistics that hold that of the distribution in 95 % of the cases."""
-    ranked, half = np.sort(values), 0.98 * math.sqrt(len(values))
-    low, high = math.floor(len(values) / 2 - half), math.ceil(len(values) / 2 + half)
-    return float(ranked[max(0, low)]), float(np.median(ranked)), float(ranked[min(len(ranked) - 1, high)])
+def mean(ratios: np.ndarray) -> tuple[float, float, float]:
+    """The geometric mean, between the ends of its 95 % interval (the logarithms' mean is normal for many)."""
+    logs = np.log(ratios)
+    middle, error = float(logs.mean()), 1.96 * float(logs.std()) / math.sqrt(len(logs))
+    return math.exp(middle - error), math.exp(middle), math.exp(middle + error)
 
 
 def main() -> None:

@@ -281,9 +281,9 @@ def test_a_run_folder_that_vanishes_is_not_made_anew(quick, folder, monkeypatch,
 
 def test_rows_that_cannot_be_written_wait(tmp_path, monkeypatch):
     log = Log(tmp_path / "metrics.jsonl")
-    log.write({"step": 1})
+    log.write([{"step": 1}])
     log.flush()
-    log.write({"step": 2})
+    log.write([{"step": 2}])
     plain = log.file
 
     class Full:
@@ -298,7 +298,7 @@ def test_rows_that_cannot_be_written_wait(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         log.flush()
     log.file = plain
-    log.write({"step": 3})
+    log.write([{"step": 3}])
     log.flush()
     log.close()
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step":1}\n{"step":2}\n{"step":3}\n'

@@ -8,6 +8,7 @@ import math
 import os
 import signal
 import time
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ import yaml
 from descent import UserError, part, session
 from descent.folder import read_rows
 from descent.types import Verdict
+from descent.watching import watching
 
 
 @pytest.mark.figures
@@ -140,6 +142,27 @@ class Clears:
 
     def __call__(self, memory, record):
         record.clear()
+        return Verdict(memory)
+
+
+def test_callbacks_are_asked_at_evaluations_and_the_watcher_in_between(quick, folder):
+    told: list[float] = []
+    run = quick("trainer.steps=20", "trainer.eval_every=10st", "trainer.log_every=2", "trainer.steps_per_call=5")
+    with watching(lambda record: told.append(record["step"]) or ""):
+        dataclasses.replace(run, callback={"notes": Notes()}).run(folder)
+    assert [record["step"] for record in Notes.asked] == [10, 20]
+    assert all("val/loss" in record and "train/loss" in record for record in Notes.asked)
+    assert told == [4, 10, 14, 20]
+
+
+@part
+class Notes:
+    """A callback that notes what it is asked about."""
+
+    asked: ClassVar[list[dict[str, float]]] = []
+
+    def __call__(self, memory, record):
+        self.asked.append(record)
         return Verdict(memory)
 
 

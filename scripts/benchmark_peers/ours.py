@@ -30,7 +30,7 @@ def paced(turns: Turns) -> Callable[..., Iterator[Segment]]:
     def train(*arguments: Any) -> Iterator[Segment]:
         for segment in trainer.train(*arguments):
             yield segment
-            turns(segment.step, float(np.mean(segment.rows[:, segment.names.index("loss")])))
+            turns(segment.step, float(np.mean(segment.column("loss"))))
 
     return train
 

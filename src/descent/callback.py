@@ -1,4 +1,4 @@
-"""Callbacks: pure functions of their memory and a record. The memory is JSON and part of every checkpoint.
+"""Callbacks: pure functions of their memory and an evaluation's record. The memory is JSON and in every checkpoint.
 
 What a callback decides (stop, keep the best weights, save) the session carries out.
 """

@@ -6,8 +6,8 @@ import functools
 import os
 import socket
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from descent.types import Record
 VARINT = 9
 TIME, STEP = b"\x09", b"\x10"  # the keys of an event's `wall_time` and `step`
 
-Encode = Callable[[Sequence[Record], float], np.ndarray]
+Encode = Callable[[Sequence[Record], float], list[bytes]]
 
 
 class EventFile:
@@ -50,10 +50,13 @@ class EventFile:
         self.write_all([record])
 
     def write_all(self, records: Sequence[Record]) -> None:
-        """Those in a row that have the same names are encoded together, which takes a tenth of the time."""
-        for names, group in groupby(records, tuple):
-            for row in self.encoder(names)(list(group), time.time()):
-                self.writer.write(row.tobytes())
+        """Those of the same names are encoded together, which takes a tenth of the time, and written in their order."""
+        groups = defaultdict(list)
+        for record in records:
+            groups[tuple(record)].append(record)
+        events = {names: iter(self.encoder(names)(same, time.time())) for names, same in groups.items()}
+        for record in records:
+            self.writer.write(next(events[tuple(record)]))
         if time.monotonic() - self.flushed > self.flush_seconds:
             self.writer.flush()
             self.flushed = time.monotonic()
@@ -66,7 +69,7 @@ class EventFile:
 
 
 def _encoder(names: tuple[str, ...]) -> Encode:
-    """From records of these names and a time the bytes of events with their scalars, uint8 [n, length]."""
+    """From records of these names and a time the events with their scalars."""
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
 
@@ -81,14 +84,14 @@ def _encoder(names: tuple[str, ...]) -> Encode:
         ends.append(end)
     places = (np.array(ends, int)[:, None] + np.arange(-4, 0)).ravel()
 
-    def encode(records: Sequence[Record], now: float) -> np.ndarray:
+    def encode(records: Sequence[Record], now: float) -> list[bytes]:
         filled = np.tile(template, (len(records), 1))
         filled[:, 1:9] = np.array([now], "<f8").view(np.uint8)
         filled[:, 10 : len(head)] = _varints(np.array([record["step"] for record in records], np.int64))
         with np.errstate(over="ignore"):  # to infinity
             numbers = np.array([[record[tag] for tag in tags] for record in records], "<f4")
         filled[:, places] = numbers.reshape(len(records), -1).view(np.uint8)
-        return filled
+        return [row.tobytes() for row in filled]
 
     return encode
 

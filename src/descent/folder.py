@@ -9,7 +9,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -140,9 +140,9 @@ class Log:
         self.length, self.kept = path.stat().st_size, bytearray()
         self.records: list[Record] = []
 
-    def write(self, record: Record) -> None:
-        """Takes a row, which must not change any more; many are encoded in a quarter of the time of one by one."""
-        self.records.append(record)
+    def write(self, records: Sequence[Record]) -> None:
+        """Takes rows, which must not change any more; many are encoded in a quarter of the time of one by one."""
+        self.records += records
 
     def flush(self) -> int:
         """Hands all rows to the system; returns the length in bytes.

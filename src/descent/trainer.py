@@ -210,13 +210,15 @@ class Segment(NamedTuple):
         """The number of its first step; a step's number is the count of updates once it is done."""
         return self.step - len(self.rows) + 1
 
-    def records(self, rows: Sequence[int] | np.ndarray) -> list[Record]:
-        """The records of some of the rows."""
-        names = [f"train/{name}" for name in self.names]
-        return [dict(zip(names, values, strict=True)) for values in self.rows[rows].tolist()]
+    def records(self, rows: Sequence[int] | np.ndarray, steps_per_epoch: float) -> list[Record]:
+        """The records of some of the rows, as they are logged."""
+        names, steps = ["step", "epoch", *(f"train/{name}" for name in self.names)], np.asarray(rows) + self.first
+        columns = [steps.tolist(), (steps / steps_per_epoch).tolist(), *self.rows[rows].T.tolist()]
+        return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
-    def record(self, row: int) -> Record:
-        return self.records([row])[0]
+    def column(self, name: str) -> np.ndarray:
+        """One value of every step, [K]."""
+        return self.rows[:, self.names.index(name)]
 
 
 def train(

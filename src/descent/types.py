@@ -364,7 +364,7 @@ class Averaging(Protocol):
 
 
 class Verdict(NamedTuple):
-    """What a callback says after a record: stop (why), keep these weights as the best, multiply the rate."""
+    """What a callback says after an evaluation: stop (why), keep these weights as the best, multiply the rate."""
 
     memory: dict[str, Any]
     stop: str = ""
@@ -374,7 +374,7 @@ class Verdict(NamedTuple):
 
 @runtime_checkable
 class Callback(Protocol):
-    """A pure function of its memory (JSON, part of every checkpoint) and a record."""
+    """A pure function of its memory (JSON, part of every checkpoint) and the record of an evaluation."""
 
     def __call__(self, memory: dict[str, Any], record: Record) -> Verdict: ...
 

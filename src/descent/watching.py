@@ -8,14 +8,14 @@ from contextvars import ContextVar
 
 from descent.types import Record
 
-# Given every logged record; returns why the run is to stop, or "".
+# Given the record of every evaluation, and between them the latest; returns why the run is to stop, or "".
 Watch = Callable[[Record], str]
 _WATCH: ContextVar[Watch | None] = ContextVar("watch", default=None)
 
 
 @contextlib.contextmanager
 def watching(watch: Watch) -> Iterator[None]:
-    """Inside, `watch` is given every logged record of the runs."""
+    """Inside, `watch` is given records of the runs: see `Watch`."""
     token = _WATCH.set(watch)
     try:
         yield

@@ -23,7 +23,7 @@ from descent.watching import told
 
 # Between times at which rows are handed to the disk and to the loggers' threads: after each call of some milliseconds
 # it would cost a small model a tenth of its speed.
-FLUSH_SECONDS = 0.25
+FLUSH_SECONDS = 1.0
 
 
 class Observer:
@@ -76,12 +76,11 @@ class Observer:
         """
         self._count(segment)
         self._watch(segment)
-        stop, epoch = "", self.run.experiment.clock.steps_per_epoch
         rows = np.flatnonzero(self.run.step.logged[segment.first - 1 : segment.step])
-        for step, found in zip((rows + segment.first).tolist(), segment.records(rows), strict=True):
-            last = evaluate and step == segment.step
-            record = {"step": step, "epoch": step / epoch, **found}
-            stop = (self.evaluated(record) if last else self._record(record)) or stop
+        records = segment.records(rows, self.run.experiment.clock.steps_per_epoch)
+        last = records.pop() if evaluate else None
+        self._record(records)
+        stop = self.evaluated(last) if last else told(records[-1]) if records else ""
         if time.monotonic() - self.flushed > FLUSH_SECONDS:
             self.flush()
         self.ticker.step(segment.step, self.run.pace.rate)
@@ -99,12 +98,12 @@ class Observer:
             record = record | self._evaluate(int(record["step"]))
         del host["pending"]
         self.ticker.evaluated(record, self.run.pace.rate)
-        return self._record(record)
-
-    def _record(self, record: Record) -> str:
-        self.log.write(record)
-        self.due.append(record)
+        self._record([record])
         return self._ask(dict(record))  # callbacks may do with it what they like
+
+    def _record(self, records: Sequence[Record]) -> None:
+        self.log.write(records)
+        self.due += records
 
     def flush(self) -> None:
         """Hands the rows out; where the disk fails they wait, and so does the message that all is well again."""
@@ -153,7 +152,7 @@ class Observer:
         return found
 
     def _ask(self, record: Record) -> str:
-        """Gives the watcher and every callback the record; carries out what they say."""
+        """Gives the watcher and every callback the record of an evaluation; carries out what they say."""
         state, stop = self.run.state, told(record)
         memories = state.host.setdefault("callbacks", {})
         for name, callback in self.run.experiment.callback.items():
@@ -173,28 +172,27 @@ class Observer:
 
     def _count(self, segment: Segment) -> None:
         """Counts the steps that were skipped, and notes them."""
-        skipped = np.flatnonzero(~(segment.rows[:, segment.names.index("finite")] > 0))
-        if not len(skipped):
+        skipped = np.flatnonzero(segment.column("finite") == 0).tolist()
+        if not skipped:
             return
-        for step, record in zip((skipped + segment.first).tolist(), segment.records(skipped), strict=True):
-            self.run.folder.events.add("skipped", step, **self.suspect(step, record))
+        for row in skipped:
+            self.run.folder.events.add("skipped", segment.first + row, **self.suspect(segment, row))
         self.run.state.host["skipped"] = self.run.state.host.get("skipped", 0) + len(skipped)
 
     def _watch(self, segment: Segment) -> None:
         """Shows every loss to the callbacks that look at each, and notes what they suspect."""
-        losses = segment.rows[:, segment.names.index("loss")]
         memories = self.run.state.host.setdefault("callbacks", {})
         for name, watcher in self.watchers.items():
-            memories[name], found = watcher.watch(memories.get(name, {}), losses)
+            memories[name], found = watcher.watch(memories.get(name, {}), segment.column("loss"))
             for i, why in found.items():
                 step = segment.first + i
                 self.run.say(f"step {step}: {why}; its samples are in events.jsonl")
-                about = self.suspect(step, segment.record(i), ("loss", "grad_norm"))
+                about = self.suspect(segment, i, ("loss", "grad_norm"))
                 self.run.folder.events.add("spike", step, why=why, **about)
 
     def suspect(
-        self, step: int, record: Record, names: Sequence[str] = ("loss", "grad_norm", "param_norm")
+        self, segment: Segment, row: int, names: Sequence[str] = ("loss", "grad_norm", "param_norm")
     ) -> dict[str, Any]:
-        """What to look at: values of the record, and the samples of the batch."""
-        shown = {name: record[f"train/{name}"] for name in names}
-        return {**jsonable(shown), "samples": self.run.pipeline.indices(step)}
+        """What to look at in a step: values of its record, and the samples of its batch."""
+        shown = {name: float(segment.column(name)[row]) for name in names}
+        return {**jsonable(shown), "samples": self.run.pipeline.indices(segment.first + row)}

@@ -162,14 +162,14 @@ class Session(Run):
 
     def _fault(self, segment: Segment) -> str:
         """Takes the step back, which has changed nothing but its count; then rolls back, or halts."""
-        record, step = segment.record(len(segment.rows) - 1), segment.step
+        step = segment.step
         self.state.step.assign(step - 1)
         self.state.skipped.assign_sub(1)
         before = segment._replace(step=step - 1, rows=segment.rows[:-1])
         if len(before.rows):
             self.observer.observe(before, evaluate=False)
         trainer, host = self.experiment.trainer, self.state.host
-        about = self.observer.suspect(step, record)
+        about = self.observer.suspect(segment, len(segment.rows) - 1)
         said = ", ".join(f"{name} {about[name]}" for name in ("loss", "grad_norm", "param_norm"))
         text = f"step {step} is not finite ({said}; samples {shortened(about['samples'])})"
         if trainer.nonfinite == "rollback" and host.get("rollbacks", 0) < trainer.nonfinite_limit:
