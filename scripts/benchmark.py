@@ -4,8 +4,8 @@ Any overrides of `train.py` may follow. Descent is timed as it is used: evaluati
 TensorBoard included. Each of the others, from `vs`, trains the same model from the same weights, with the
 same augmentation, mixing, loss, clipping, optimizer, rates and metrics:
 
-    fit                       model.fit with Keras' own layers and its defaults
-    fit_best                  with steps_per_execution, and jit_compile on (fit_xla) and off (fit_graph)
+    fit                       model.fit with Keras' own layers and its defaults, TensorFlow as it comes
+    fit_best                  with steps_per_execution, oneDNN, and jit_compile on (fit_xla) and off (fit_graph)
     loop                      a custom loop as in the tutorials: a tf.function a step, Keras metrics
     torch, torch_compile      PyTorch (pip install 'descent[torch]'), eager and compiled
     torch_plain               as its tutorials have it: a DataLoader, and the optimizer not fused
@@ -51,11 +51,12 @@ KNOWN = (
     *("descent_bf16", "silent", "unsaved", "one_thread", "two_workers", "input", "keras_input"),
 )
 ONLY_INPUT = ("input", "keras_input")
+AS_IT_COMES = ("fit", "loop", "keras_input")  # without oneDNN on processors where TensorFlow leaves it off
 TRAINING = 3  # passes over the model in a step: forward, and twice as much backward (by weights and by inputs)
 
 
 def _variants(value: Any) -> tuple[str, ...]:
-    words = [word for word in (value.split(",") if isinstance(value, str) else value) if word]
+    words = [word for word in (value.split(",") if isinstance(value, str) else value or ()) if word]
     names = [name for word in words for name in ALIASES.get(word, (word,))]
     if not set(names) <= set(KNOWN):
         raise ValueError(f"there is no such variant; choose of {', '.join([*KNOWN, *ALIASES])}")
@@ -91,6 +92,8 @@ class Worker:
         self.name, began = name, time.perf_counter()
         self.rates: list[float] = []
         environment = {**os.environ, "PYTHONPATH": str(SCRIPTS), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        if name in AS_IT_COMES:
+            environment["TF_ENABLE_ONEDNN_OPTS"] = "default"  # neither 0 nor 1: TensorFlow chooses
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmark_peers.worker", name, *overrides],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,

@@ -91,11 +91,18 @@ def test_a_sound_config_passes_every_point(run):
     ("overrides", "expected"),
     [(["model=cnn"], "note"), (["model=cnn", "trainer.precision=mixed_bfloat16"], "pass"), (["model=mlp"], None)],
 )
-def test_convolutions_should_use_the_bfloat16_of_the_processor(monkeypatch, overrides, expected):
+def test_bfloat16_is_for_convolutions_on_processors_that_have_it(monkeypatch, overrides, expected):
     monkeypatch.setattr(environment, "multiplies_bfloat16", lambda: True)
     assert status(checklist.before(compose(*overrides)), "precision") == expected
     monkeypatch.setattr(environment, "multiplies_bfloat16", lambda: False)
-    assert status(checklist.before(compose(*overrides)), "precision") is None
+    assert status(checklist.before(compose(*overrides)), "precision") == ("warning" if expected == "pass" else None)
+
+
+def test_bfloat16_is_no_matter_of_the_processor_beside_a_gpu(monkeypatch):
+    monkeypatch.setattr(environment, "multiplies_bfloat16", lambda: False)
+    monkeypatch.setattr(environment, "device", lambda: "NVIDIA H100")
+    lines = checklist.before(compose("model=cnn", "trainer.precision=mixed_bfloat16"))
+    assert status(lines, "precision") is None
 
 
 def test_the_recipe_passes_every_point(monkeypatch):

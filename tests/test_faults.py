@@ -365,7 +365,7 @@ def test_bits_that_would_change_are_refused_with_the_difference(quick, folder, m
         with pytest.raises(Killed):
             run.run(folder)
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
-    with pytest.raises(UserError, match="TF_ENABLE_ONEDNN_OPTS was default, is 0; resume_mismatch=warn"):
+    with pytest.raises(UserError, match="TF_ENABLE_ONEDNN_OPTS was 1, is 0; resume_mismatch=warn"):
         run.run(folder)
     assert run.run(folder, mismatch="warn").summary["status"] == "completed"
     assert "the bits are not those of an unbroken run" in capsys.readouterr().out

@@ -54,6 +54,21 @@ def test_importing_descent_leaves_the_collector_as_it_was():
     assert [ended(code).stdout for code in (on, off)] == ["True\n", "False\n"]
 
 
+@pytest.mark.parametrize(
+    ("before", "value", "expected"),
+    [
+        ("import os", None, "1"),
+        ("import os", "0", "0"),
+        ("import os, sys, types; sys.modules['tensorflow'] = types.ModuleType('tensorflow')", None, "None"),
+    ],
+)
+def test_onednn_is_on_unless_the_user_or_a_tensorflow_already_there_chose(monkeypatch, before, value, expected):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    if value:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", value)
+    assert ended(f"{before}; import descent; print(os.environ.get('TF_ENABLE_ONEDNN_OPTS'))").stdout == f"{expected}\n"
+
+
 def test_a_run_collects_seldom_and_only_while_it_goes_on(quick, folder, monkeypatch):
     before, seen = gc.get_threshold(), []
     gather = Arrays.gather
