@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -119,16 +121,32 @@ def test_variants_are_named_once_and_known(scripts):
         Benchmark(vs=("fit", "fit_graph", "fit_xla")),
         ["model=cnn"],
     )
+    assert parted(Benchmark, ["vs="])[0].vs == ()
     with pytest.raises(UserError, match="vs=fot: there is no such variant; choose of fit, "):
         parted(Benchmark, ["vs=fot"])
     with pytest.raises(UserError, match="rounds"):
         parted(Benchmark, ["rounds=0"])
 
 
+def test_what_a_tutorial_writes_runs_as_tensorflow_comes(scripts, monkeypatch):
+    """Its best settings run with the oneDNN that Descent runs with."""
+    import benchmark
+
+    given = {}
+
+    def start(words, *, env, **_):
+        given[words[3]] = env["TF_ENABLE_ONEDNN_OPTS"]
+        return SimpleNamespace(stdout=io.StringIO("{}\n"), stderr=io.StringIO())
+
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
+    monkeypatch.setattr(benchmark.subprocess, "Popen", start)
+    for name in ("descent", "fit", "loop", "fit_graph"):
+        benchmark.Worker(name, [])
+    assert given == {"descent": "1", "fit": "default", "loop": "default", "fit_graph": "1"}
+
+
 def test_losses_are_compared_over_the_steps_that_all_have_done(scripts):
     """A loss of 10 - t falls on steps 5 to 10: its mean there is that of 4.5, 3.5, ... whatever the windows."""
-    from types import SimpleNamespace
-
     from benchmark import compared
 
     each = [(t, 10 - t + 0.5) for t in range(1, 21)]
