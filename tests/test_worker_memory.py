@@ -17,7 +17,8 @@ from tensorflow.python.framework.func_graph import FuncGraph
 def left():
     gc.unfreeze()
     gc.collect()
-    print(sorted(thing.name for thing in gc.get_objects() if isinstance(thing, FuncGraph)))
+    # Flushed: what a job finds in the buffer goes where its own words go.
+    print(sorted(thing.name for thing in gc.get_objects() if isinstance(thing, FuncGraph)), flush=True)
 for number in (1, 2):
     worker_memory._after(number, Path(sys.argv[1]), sys.argv[2:])
     left()
