@@ -130,8 +130,9 @@ class Worker:
         assert self.process.stderr
         if line := self.process.stdout.readline():
             return json.loads(line)
-        said = self.process.stderr.read().strip().splitlines() or ["it ended without a word"]
-        raise UserError(f"{self.name}: {said[-1]}")
+        said = self.process.communicate()[1].strip().splitlines() or ["it ended without a word"]
+        code = self.process.returncode
+        raise UserError(f"{self.name}: {said[-1] if code >= 0 else f'it was ended by signal {-code}'}")
 
 
 def measure(benchmark: Benchmark, overrides: list[str]) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -143,6 +144,19 @@ def test_what_a_tutorial_writes_runs_as_tensorflow_comes(scripts, monkeypatch):
     for name in ("descent", "fit", "loop", "fit_graph"):
         benchmark.Worker(name, [])
     assert given == {"descent": "1", "fit": "default", "loop": "default", "fit_graph": "1"}
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [("import os; os.kill(os.getpid(), 11)", "it was ended by signal 11"), ("exit('one\\ntwo')", "two")],
+)
+def test_how_a_peer_ended_is_told(scripts, monkeypatch, code, told):
+    import benchmark
+
+    start = subprocess.Popen
+    monkeypatch.setattr(benchmark.subprocess, "Popen", lambda words, **more: start([words[0], "-c", code], **more))
+    with pytest.raises(UserError, match=f"^fit: {told}$"):
+        benchmark.Worker("fit", [])
 
 
 def test_losses_are_compared_over_the_steps_that_all_have_done(scripts):

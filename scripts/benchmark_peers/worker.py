@@ -33,6 +33,7 @@ def keras(name: str, **settings: object) -> Run:
 
 def pytorch(**settings: bool) -> Run:
     def run(experiment: Experiment, turns: Turns) -> None:
+        sys.modules["triton"] = None  # type: ignore[assignment]  # beside TensorFlow it crashes; a CPU needs none of it
         from benchmark_peers import task, torch_peer
 
         torch_peer.train(task.prepare(experiment), turns, **settings)
