@@ -127,7 +127,6 @@ class Worker:
 
     def _answer(self) -> dict[str, Any]:
         assert self.process.stdout
-        assert self.process.stderr
         if line := self.process.stdout.readline():
             return json.loads(line)
         said = self.process.communicate()[1].strip().splitlines() or ["it ended without a word"]

@@ -137,7 +137,7 @@ def test_what_a_tutorial_writes_runs_as_tensorflow_comes(scripts, monkeypatch):
 
     def start(words, *, env, **_):
         given[words[3]] = env["TF_ENABLE_ONEDNN_OPTS"]
-        return SimpleNamespace(stdout=io.StringIO("{}\n"), stderr=io.StringIO())
+        return SimpleNamespace(stdout=io.StringIO("{}\n"))
 
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
     monkeypatch.setattr(benchmark.subprocess, "Popen", start)

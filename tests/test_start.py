@@ -63,7 +63,7 @@ def test_importing_descent_leaves_the_collector_as_it_was():
     ],
 )
 def test_onednn_is_on_unless_the_user_or_a_tensorflow_already_there_chose(monkeypatch, before, value, expected):
-    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
     if value:
         monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", value)
     assert ended(f"{before}; import descent; print(os.environ.get('TF_ENABLE_ONEDNN_OPTS'))").stdout == f"{expected}\n"
