@@ -11,11 +11,12 @@ import tensorflow as tf
 from benchmark_peers import plain
 from benchmark_peers.task import Task
 from benchmark_peers.turns import Turns
-from descent import seeds
+from descent import metric, seeds
 from descent.step import scaled
 
 SPAN = 32  # steps of one execution where several are asked for
-SHORT = 100  # an epoch of fewer steps is one turn at least: nothing is called between its batches
+# An epoch of fewer steps and FLOPs (of its forward passes) is one turn at least: nothing is called between its batches.
+SHORT, LIGHT = 100, 1e11
 
 
 class Rates(keras.optimizers.schedules.LearningRateSchedule):
@@ -76,12 +77,17 @@ def dataset(task: Task) -> tf.data.Dataset:
 
 
 class Boundary(keras.callbacks.Callback):
-    """Calls the turns after every epoch, and between the batches of long ones."""
+    """Calls the turns after every epoch, and between the batches of long ones.
 
-    def __init__(self, turns: Turns, epoch: int) -> None:
+    Args:
+        epoch: steps of one.
+        flops: of a step's forward pass.
+    """
+
+    def __init__(self, turns: Turns, epoch: int, flops: float) -> None:
         super().__init__()
         self.turns, self.epoch, self.steps = turns, epoch, 0
-        if epoch >= SHORT:
+        if epoch >= SHORT or epoch * flops >= LIGHT:
             self.on_train_batch_end = self._on_batch
 
     def _on_batch(self, batch: int, logs: Any = None) -> None:
@@ -113,7 +119,7 @@ def fit(task: Task, turns: Turns, *, jit: bool | str = "auto", steps: int = 1) -
         x, y = arrays(task, "train")
         epoch, given = -(-len(x) // task.batch_size), {"x": x, "y": y}
         common["batch_size"] = task.batch_size
-    model.fit(**given, **common, callbacks=[Boundary(turns, epoch)])
+    model.fit(**given, **common, callbacks=[Boundary(turns, epoch, task.batch_size * metric.flops(task.ours))])
 
 
 def loop(task: Task, turns: Turns) -> None:
