@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from etils import epy
 
+from descent.norm import norm_of
 from descent.types import Positive, part
 
 with epy.lazy_imports():
@@ -49,7 +50,7 @@ class Norm:
     max_norm: Positive = 1.0
 
     def __call__(self, gradients: Sequence[tf.Tensor], variables: Sequence[keras.Variable]) -> list[tf.Tensor]:
-        return [g * _shrink(tf.norm(g), self.max_norm) for g in gradients]
+        return [g * _shrink(norm_of([g]), self.max_norm) for g in gradients]
 
 
 @part
@@ -63,7 +64,7 @@ class GlobalNorm:
     max_norm: Positive = 1.0
 
     def __call__(self, gradients: Sequence[tf.Tensor], variables: Sequence[keras.Variable]) -> list[tf.Tensor]:
-        scale = _shrink(tf.linalg.global_norm(list(gradients)), self.max_norm)
+        scale = _shrink(norm_of(gradients), self.max_norm)
         return [g * scale for g in gradients]
 
 

@@ -89,8 +89,8 @@ def _encoder(names: tuple[str, ...]) -> Encode:
         filled[:, 1:9] = np.array([now], "<f8").view(np.uint8)
         filled[:, 10 : len(head)] = _varints(np.array([record["step"] for record in records], np.int64))
         with np.errstate(over="ignore"):  # to infinity
-            numbers = np.array([[record[tag] for tag in tags] for record in records], "<f4")
-        filled[:, places] = numbers.reshape(len(records), -1).view(np.uint8)
+            numbers = np.fromiter((record[tag] for record in records for tag in tags), float).astype("<f4")
+        filled[:, places] = numbers.view(np.uint8).reshape(len(records), -1)
         return [row.tobytes() for row in filled]
 
     return encode

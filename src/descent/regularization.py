@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from etils import epy
 
-from descent import seeds
+from descent import norm, seeds
 from descent.types import NonNegative, Pattern, ProperFraction, Rates, UserError, part
 
 with epy.lazy_imports():
@@ -74,9 +74,9 @@ class Regularization:
         kernels = [v.value for v in variables if re.search(self.penalize, v.path)]
         total = tf.zeros([])
         if self.l1:
-            total += self.l1 * sum(tf.reduce_sum(tf.abs(w)) for w in kernels)
+            total += self.l1 * sum(norm.total(tf.abs(w)) for w in kernels)
         if self.l2:
-            total += self.l2 * sum(tf.reduce_sum(tf.square(w)) for w in kernels)
+            total += self.l2 * sum(norm.total(tf.square(w)) for w in kernels)
         return total
 
     def disturb(self, gradients: list[tf.Tensor], seed: tf.Tensor, step: tf.Tensor) -> list[tf.Tensor]:

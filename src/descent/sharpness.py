@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from etils import epy
 
+from descent.norm import norm_of
 from descent.types import Pass, Positive, part
 
 with epy.lazy_imports():
@@ -40,7 +41,7 @@ class Sam:
     ) -> Pass:
         record, gradients = compute()
         before, after_first = ([tf.identity(v) for v in group] for group in (weights, others))
-        stride = self.rho / (tf.linalg.global_norm(gradients) + 1e-12)
+        stride = self.rho / (norm_of(gradients) + 1e-12)
         with tf.control_dependencies([*before, *after_first]):
             for weight, gradient in zip(weights, gradients, strict=True):
                 weight.assign_add(stride * gradient)

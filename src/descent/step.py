@@ -12,6 +12,7 @@ from etils import epy
 
 from descent import replicas, seeds
 from descent.gradient import Gradient
+from descent.norm import by_columns, norm_of
 from descent.state import State, Weights
 from descent.types import Batch, BatchAugmentation, Clipping, Regularization, Sharpness, Spec
 
@@ -103,7 +104,8 @@ class Step:
         def body(i: tf.Tensor, rows: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
             def row() -> tf.Tensor:
                 here = replicas.taken(chunk, i, self.local)
-                record = self.update(to_batch(self.spec, here), here.plan)
+                with by_columns(self.jit):
+                    record = self.update(to_batch(self.spec, here), here.plan)
                 return tf.stack([record[name] for name in self.names])
 
             return i + 1, rows.write(i, self._on_each(row))
@@ -135,7 +137,7 @@ class Step:
         mixed = self.mixing.apply(plan, batch)
         before, others_before = ([tf.identity(v) for v in group] for group in (variables, others))
         record, gradients = self.sharpness(lambda: self.gradient(mixed, step, scale), variables, others)
-        norm = tf.linalg.global_norm(gradients)
+        norm = norm_of(gradients)
         finite = tf.math.is_finite(record["loss"]) & tf.math.is_finite(norm)
         tf.cond(finite, lambda: self._apply(gradients, rate), lambda: _put_back(others, others_before))
         overflow = ~finite & (scale > 1) & tf.math.is_finite(record["loss"])  # no fault: the loss scale is halved
@@ -199,7 +201,7 @@ class Step:
 def _sizes(now: Sequence[tf.Tensor], before: Sequence[tf.Tensor]) -> tf.Tensor:
     """The norms of weights and of what changed them, float32 [2]."""
     changes = [new - old for new, old in zip(now, before, strict=True)]
-    return tf.stack([tf.linalg.global_norm(now), tf.linalg.global_norm(changes)])
+    return tf.stack([norm_of(now), norm_of(changes)])
 
 
 def _put_back(variables: Sequence[tf.Variable], values: Sequence[tf.Tensor]) -> tf.Tensor:

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from descent.norm import norm_of
 from descent.optimizer.base import SPARED, is_kernel
 
 # Jordan et al. 2024: the steepest start at zero that still ends near 1.
@@ -179,7 +180,7 @@ class LayerRule(Rule):
 class LAMB(LayerRule, AdamRule):
     def change(self, i: int, w: tf.Tensor, g: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
         r = self.adam(i, g) + self.decays[i] * w
-        return rate * (quotient(tf.norm(w), tf.norm(r)) if self.adapted[i] else 1.0) * r
+        return rate * (quotient(norm_of([w]), norm_of([r])) if self.adapted[i] else 1.0) * r
 
 
 class LARS(LayerRule):
@@ -191,8 +192,8 @@ class LARS(LayerRule):
         return {"velocity": variable.shape}
 
     def change(self, i: int, w: tf.Tensor, g: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
-        size, decay = tf.norm(w), self.decays[i]
-        local = rate * quotient(self.trust * size, tf.norm(g) + decay * size) if self.adapted[i] else rate
+        size, decay = norm_of([w]), self.decays[i]
+        local = rate * quotient(self.trust * size, norm_of([g]) + decay * size) if self.adapted[i] else rate
         return self.put(i, "velocity", self.momentum * self.get(i, "velocity") + local * (g + decay * w))
 
 
@@ -230,7 +231,7 @@ def orthogonal(matrix: tf.Tensor, iterations: int) -> tf.Tensor:
     a, b, c = NEWTON_SCHULZ
     tall = matrix.shape[0] > matrix.shape[1]
     x = tf.transpose(matrix) if tall else matrix
-    x /= tf.norm(x) + 1e-7
+    x /= norm_of([x]) + 1e-7
     for _ in range(iterations):
         square = tf.matmul(x, x, transpose_b=True)
         x = a * x + tf.matmul(b * square + c * tf.matmul(square, square), x)
@@ -238,7 +239,7 @@ def orthogonal(matrix: tf.Tensor, iterations: int) -> tf.Tensor:
 
 
 def rms(x: tf.Tensor) -> tf.Tensor:
-    return tf.sqrt(tf.reduce_mean(x * x))
+    return norm_of([x]) / x.shape.num_elements() ** 0.5
 
 
 def quotient(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:

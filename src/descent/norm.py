@@ -1,0 +1,44 @@
+"""Sums and norms over whole tensors, in the order that is fast.
+
+XLA's code for a CPU adds all entries of a kernel one after the other. Columns first, and then their sums, is up to four
+times as fast: of an MLP's step on small images that is a fifth. Without XLA it is slower.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+
+from etils import epy
+
+with epy.lazy_imports():
+    import tensorflow as tf
+
+_columns: ContextVar[bool] = ContextVar("columns", default=False)
+
+
+@contextlib.contextmanager
+def by_columns(on: bool) -> Iterator[None]:
+    """Whether what is traced inside this context adds columns first."""
+    token = _columns.set(on)
+    try:
+        yield
+    finally:
+        _columns.reset(token)
+
+
+def total(values: tf.Tensor) -> tf.Tensor:
+    """The sum of values that are not negative, float32 []."""
+    axes = range(len(values.shape) - 1)
+    if axes and _columns.get():
+        # abs changes nothing, but without something between them XLA makes one sum of the two.
+        values = tf.abs(tf.reduce_sum(values, axes))
+    return tf.reduce_sum(values)
+
+
+def norm_of(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+    """The Euclidean norm of all entries together, float32 []."""
+    if _columns.get():
+        return tf.sqrt(tf.add_n([total(tf.square(t)) for t in tensors]))
+    return tf.linalg.global_norm(list(tensors))
