@@ -12,7 +12,7 @@ from etils import epy
 
 from descent import replicas, seeds
 from descent.gradient import Gradient
-from descent.norm import by_columns, norm_of
+from descent.norm import for_xla, norm_of
 from descent.state import State, Weights
 from descent.types import Batch, BatchAugmentation, Clipping, Regularization, Sharpness, Spec
 
@@ -104,7 +104,7 @@ class Step:
         def body(i: tf.Tensor, rows: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
             def row() -> tf.Tensor:
                 here = replicas.taken(chunk, i, self.local)
-                with by_columns(self.jit):
+                with for_xla(self.jit):
                     record = self.update(to_batch(self.spec, here), here.plan)
                 return tf.stack([record[name] for name in self.names])
 

@@ -1,0 +1,37 @@
+"""Rows of the log: lines of JSON that say what the records do, also what is not finite."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from descent.folder import Log, lines, read_rows
+
+RECORDS = [
+    {"step": 1, "epoch": 0.25, "train/loss": 1e-7},
+    {"step": 2, "epoch": 0.5, "train/loss": 2.5, "val/loss": -0.1},
+    {"step": 3, "epoch": 0.75, "train/loss": 1e30},
+]
+
+
+def test_each_record_is_a_line_of_its_own():
+    assert [json.loads(line) for line in lines(RECORDS).splitlines()] == RECORDS
+    assert lines([]) == b""
+    assert lines(RECORDS) == b"".join(lines([record]) for record in RECORDS)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_written_as_its_name_beside_numbers(value, tmp_path):
+    records = [RECORDS[0], {**RECORDS[1], "train/loss": value}, RECORDS[2]]
+    log = Log(tmp_path / "metrics.jsonl")
+    log.write(records)
+    size = log.flush()
+    log.close()
+    content = (tmp_path / "metrics.jsonl").read_bytes()
+    assert size == len(content)
+    assert json.loads(content.splitlines()[1])["train/loss"] == str(value)
+    assert [str(row) for row in read_rows(tmp_path / "metrics.jsonl")] == [
+        str({name: float(number) for name, number in record.items()}) for record in records
+    ]
