@@ -24,7 +24,7 @@ from descent import compose
 from descent.cluster import Lost, free_ports, held_to, shares_of_cores, tf_config
 from descent.command import parted, script_words
 from descent.config import PROJECT, new_folder, run_main
-from descent.types import Count, Positive, Whole, part
+from descent.types import Count, Positive, UserError, Whole, part
 
 # Codes that say what a new start would not change.
 FINAL = (2, 3, 4, 130)
@@ -124,6 +124,8 @@ def main() -> None:
     # Composed here, so that a mistake is told once.
     compose("strategy=multi_worker", *(word for word in overrides if not word.startswith("hydra")))
     keys = {word.split("=")[0]: word.partition("=")[2] for word in overrides}
+    if keys.get("resume", "auto") != "auto":
+        raise UserError(f"resume={keys['resume']}: write hydra.run.dir={keys['resume']}; what is there is continued")
     if "hydra.run.dir" not in keys:
         overrides.append(f"hydra.run.dir={new_folder(keys.get('name', 'run'))}")
     raise SystemExit(launch(how, overrides))

@@ -90,6 +90,16 @@ def test_a_run_that_ended_early_or_without_a_number_leaves_the_rest_alone(sweep)
     assert found.pairs[0].difference.n == 5
 
 
+def test_a_halted_run_which_has_no_test_leaves_the_comparison_on_the_test_split(sweep):
+    for summary in sweep.glob("*/summary.json"):
+        summary.write_text(json.dumps({**json.loads(summary.read_text()), "status": "completed"}))
+    assert compare(find([sweep])).metric == "test/loss"
+    run(sweep / "halted", "adam", 4, epochs=2, order=99)
+    (sweep / "halted/summary.json").write_text(json.dumps({"status": "halted", "seconds": 1.0}))
+    found = compare(find([sweep]))
+    assert (found.metric, found.standings[1].lost) == ("test/loss", 1)
+
+
 def test_the_files_hold_the_same_numbers_and_the_page_needs_no_other(sweep, tmp_path):
     found = compare(find([sweep]))
     page = write(found, tmp_path / "out")

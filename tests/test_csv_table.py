@@ -15,6 +15,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from descent import UserError, compose
 from descent.data import CsvTable
+from descent.data.table import numeric
 from descent.types import SPLITS, Source
 
 ROWS = 60
@@ -117,6 +118,17 @@ def test_the_test_rows_may_have_a_file_of_their_own(write):
     table = CsvTable(path=write(people()), target="price", test_path=write(people(rows=9)))
     assert table.spec.sizes == {"train": 50, "validation": 10, "test": 9}
     assert table.fit().parts["test"].tolist() == list(range(60, 69))
+
+
+@pytest.mark.parametrize("value", [1.7, 0.1, -3.3, 0.0, 1e9 + 0.1])
+def test_a_column_of_one_value_has_a_deviation_of_one(value):
+    column = numeric("x", np.full(650, value))
+    assert (column.mean, column.std) == (pytest.approx(value), 1.0)
+
+
+def test_a_split_without_samples_is_named():
+    with pytest.raises(UserError, match="no samples are left for the validation split"):
+        compose("data=digits", "data.fold=1500", "data.folds=2000")
 
 
 def test_rows_without_a_target_are_left_out_and_counted(write):

@@ -45,6 +45,11 @@ BAD = {
     "model.widths=3": "model.widths=3: should be a list, as in [64,32]",
     "model.widths=[64,-1]": "model.widths[1]=-1: should be at least 1",
     "model.activation=rleu": "model.activation=rleu: should be 'relu', 'gelu', 'silu' or 'tanh'",
+    "optimizer=muon optimizer.spared=['(']": "optimizer.spared[0]=(: should be a regular "
+    "expression (missing ), unterminated subpattern at position 0)",
+    "augmentation/sample=random_erasing augmentation.sample.value=[0.1,0.2,0.3]": "augmentation.sample.value="
+    "[0.1, 0.2, 0.3]: should be one number, or one a channel (1)",
+    "data.fold=1500 data.folds=2000": "data: no samples are left for the validation split",
     "model._target_=no.Such": "model._target_=no.Such: no such class can be imported",
     "averaging._target_=descent.loss.CrossEntropy": "averaging=CrossEntropy: should be a part of the kind Averaging",
     "schedule.warmup=5epochs": "schedule.warmup=5epochs: should be a fraction of the run from 0 to 1, "

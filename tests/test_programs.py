@@ -8,11 +8,12 @@ import json
 import numpy as np
 import pytest
 
-from descent import checkpoint, identity, part
+from descent import checkpoint, compose, identity, part
 from descent.optimizer import SGD
 from descent.session import finishing, programs
 from descent.session.programs import Programs
 from descent.step import Step
+from samples import text_file
 
 EVERYTHING = (
     "model=cnn", "model.widths=[4,4]", "augmentation=mixup_cutmix", "regularization=standard",
@@ -103,6 +104,16 @@ def test_outside_of_its_context_every_run_has_its_own_model(quick, tmp_path):
 )  # fmt: skip
 def test_what_is_compiled_makes_another_program(quick, word):
     assert identity.program(quick(word)) != identity.program(quick())
+
+
+def test_what_a_part_has_made_for_its_data_is_of_the_program(tmp_path):
+    """Synonyms of a vocabulary, say: the resolved experiment holds a table."""
+    data = f"data.path={text_file(tmp_path)}"
+    made = [
+        identity.program(compose("data=csv_text", data, "model=lstm", "augmentation=text_eda", *words).resolved())
+        for words in ((), ("seed=1",), ("augmentation.sample.swap=0.3",))
+    ]
+    assert made[0] == made[1] != made[2]
 
 
 @pytest.mark.parametrize("word", [*ANOTHER, "logger=tensorboard", "tags=[a]"])

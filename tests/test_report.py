@@ -10,8 +10,9 @@ import pytest
 import sklearn.metrics
 
 from conftest import QUICK
-from descent import compose, report
+from descent import compose, plot, report
 from descent.metric import confusion
+from descent.types import Spec
 
 
 @pytest.mark.slow
@@ -54,3 +55,17 @@ def test_a_finished_run_on_real_targets_leaves_a_figure_of_its_predictions(folde
     names = {path.stem for path in (folder / "plots").glob("*.png")}
     assert names == {"learning_curves", "learning_rate", "predictions"}
     assert (folder / "report.html").read_text().count("data:image/png") == len(names)
+
+
+def test_dollars_in_names_of_classes_begin_no_formula(tmp_path):
+    names = ["$5%-$10%", "$10_$", "other"]
+    plot.save(plot.confusion(np.eye(3, dtype=int), names, "t"), tmp_path, "confusion")
+    plot.save(plot.images(np.zeros((3, 4, 4, 1)), names, "t"), tmp_path, "images")
+    assert {path.suffix for path in tmp_path.glob("confusion.*")} == {".png", ".svg"}
+    assert plot.confusion(np.eye(3, dtype=int), names, "t").axes[0].get_xticklabels()[0].get_text() == r"\$5%-\$10%"
+
+
+def test_classes_without_names_are_numbers():
+    spec = Spec(kind="image", shape=(4, 4, 1), sizes={"train": 1}, num_classes=3)
+    assert spec.class_names == ("0", "1", "2")
+    assert report.caption(spec, np.array([0.0, 1.0, 0.0])) == "1"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -270,6 +271,15 @@ def test_the_mean_of_a_step_schedule_is_within_half_a_step_of_each_drop(steps):
     mean = Step(every=0.3, gamma=0.5)(middles(steps)).mean()
     integral = 0.3 * (1 + 0.5 + 0.25) + 0.1 * 0.125
     assert abs(mean - integral) <= (1 - 0.125) * 0.5 / steps + 1e-12
+
+
+@pytest.mark.parametrize("per_epoch", [36.5, 1168 / 32, 3.1, 1 / 3])
+@pytest.mark.parametrize("epochs", [3, 40, 1000])
+def test_a_drop_of_every_epoch_is_at_the_first_step_whose_middle_is_in_it(per_epoch, epochs):
+    steps = round(per_epoch * epochs)
+    drops = -np.log2(Step(every=1 / epochs, gamma=0.5)(middles(steps)))
+    exact = [Fraction(2 * i + 1, 2 * steps) * epochs for i in range(steps)]
+    np.testing.assert_allclose(drops, [math.floor(x) for x in exact], atol=1e-9)
 
 
 BAD = {

@@ -48,6 +48,10 @@ def test_each_technique_is_off_in_turn_and_on_alone():
     }
 
 
+def test_a_level_may_take_something_out():
+    assert ablation.arms({}, {"stop": ["~callback.early_stopping"]})[-1].name == "stop ~callback.early_stopping"
+
+
 def test_an_arm_is_compared_with_what_differs_from_it_in_its_technique_alone():
     words = {arm.name: set(arm.words) for arm in ARMS}
     for arm in ARMS:

@@ -54,8 +54,29 @@ def processor_seconds() -> float:
         ([OPTUNA, "seed=0"], "a study needs something to vary"),
         ([OPTUNA, RATE, "hydra.sweeper.sampler=bayes"], "hydra.sweeper.sampler=bayes: should be 'tpe', 'cmaes'"),
         ([OPTUNA, RATE, "hydra.sweeper.objective=[val/acc]"], "hydra.sweeper.objective=val/acc: no run has it; choose"),
+        ([OPTUNA, RATE, "hydra.sweeper.sampler=grid"], "optimizer.learning_rate: a grid needs choice or range"),
+        (
+            [OPTUNA, RATE, "hydra.sweeper.pruner=median", "hydra.sweeper.objective=val/accuracy"],
+            "hydra.sweeper.pruner=median compares trials by val/loss; set callback.checkpoint.monitor=val/accuracy",
+        ),
+        ([OPTUNA, "optimizer.learning_rate=interval(0.1,0.001)"], "optimizer.learning_rate=interval(0.1,0.001): "),
     ],
 )
 def test_a_study_is_checked_at_its_ends_first(poisoned, tmp_path: Path, words: list[str], told: str):
     pytest.importorskip("optuna")
     assert told in sweep(*words, env=poisoned, cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["hydra.launcher.workers=0"], "hydra.launcher.workers=0: should be"),
+        (["hydra.launcher.workers=abc"], "hydra.launcher.workers=abc: should be"),
+        (["hydra.launcher.time_limit=-1"], "hydra.launcher.time_limit=-1: should be above 0"),
+        (["hydra/launcher=submitit", "hydra.launcher.executor=pbs"], "hydra.launcher.executor=pbs: should be 'slurm'"),
+        (["hydra/launcher=ray", "hydra.launcher.workers=0"], "hydra.launcher.workers=0: should be"),
+        (["sweep=ablation", '+hydra.sweeper.factors.rate="optimizer.learning_rate=0.1"'], "should be a list of levels"),
+    ],
+)
+def test_what_a_launcher_and_an_ablation_cannot_be_asked_to_do(poisoned, tmp_path: Path, words: list[str], told: str):
+    assert told in sweep("seed=0,1", *words, env=poisoned, cwd=tmp_path)

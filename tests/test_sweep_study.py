@@ -52,6 +52,24 @@ def test_what_is_no_space_is_named():
 
 
 @pytest.mark.parametrize(
+    "word", ["k=tag(log,interval(0,0.1))", "k=interval(0.1,0.001)", "k=range(5,1,-1)", "k=range(3,3)"]
+)
+def test_a_space_without_values_is_named(word: str):
+    with pytest.raises(UserError, match=re.escape(word)):
+        distribution(OverridesParser.create().parse_override(word))
+
+
+def test_every_cell_of_a_grid_is_asked_for_once_though_none_has_ended(tmp_path: Path):
+    grid = made(tmp_path, space={"y": SPACE["y"], "n": IntDistribution(1, 3)}, sampler="grid", trials=20)
+    asked = []
+    while trial := grid.ask():
+        asked.append(tuple(sorted(trial.params.items())))
+    assert len(asked) == 6 == len(set(asked))
+    grid.give_up(grid.left()[0])
+    assert grid.ask() is None
+
+
+@pytest.mark.parametrize(
     ("words", "told"),
     [
         ({"sampler": "bayes"}, "hydra.sweeper.sampler=bayes: should be 'tpe', 'cmaes', 'random', 'grid' or 'qmc'"),

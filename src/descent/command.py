@@ -55,7 +55,10 @@ def _kinds(kind: Any) -> dict[str, str]:
 
 def _value(text: str, kind: str) -> Any:
     """As YAML, in which 1e-6 is no number, but here it is; words where words are wanted stay as they are."""
-    value = yaml.safe_load(text)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
     if kind.startswith("str"):
         return None if value is None else text
     if not isinstance(value, str):

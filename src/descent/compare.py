@@ -98,7 +98,8 @@ def compare(
         UserError: no run has such a metric, or no variant such a label.
     """
     found = variants(runs)
-    metric = metric or next((m for m in FAVOURITES if all(m in run.summary for run in runs)), FAVOURITES[-1])
+    whole = [run for run in runs if run.summary.get("status", "completed") == "completed"] or runs  # others lack a test
+    metric = metric or next((m for m in FAVOURITES if all(m in run.summary for run in whole)), FAVOURITES[-1])
     labels = [variant.label for variant in found]
     if baseline is not None and baseline not in labels:
         raise UserError(f"baseline={baseline}: there is no such variant; choose one of {', '.join(labels)}")

@@ -161,6 +161,9 @@ def _check_folder(config: DictConfig, words: list[str]) -> None:
     fixed = any(word.startswith("hydra.run.dir=") for word in words)
     if config.resume == AUTO and not fixed:
         raise UserError("resume=auto needs a folder that is the same each time: add hydra.run.dir=FOLDER")
+    own = config.resume and config.resume != AUTO
+    if own and Path(config.resume).absolute() != Path(config.hydra.run.dir).absolute():
+        raise UserError(f"resume={config.resume}: a run goes on in its own folder; leave hydra.run.dir out")
     if not config.resume and RunFolder(config.hydra.run.dir).used:
         raise UserError(
             f"{config.hydra.run.dir} holds a run already, which is not overwritten; continue it with resume=auto"

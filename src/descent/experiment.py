@@ -232,6 +232,8 @@ def refuse_another(run: Experiment, saved: Experiment, place: RunFolder) -> None
 
 
 def _check_data(run: Experiment, spec: Spec) -> None:
+    if empty := [split for split, size in spec.sizes.items() if not size]:
+        raise ValueError(f"data: no samples are left for the {empty[0]} split")
     samples, batch = spec.sizes["train"], run.trainer.batch_size
     if batch > samples:
         raise ValueError(f"trainer.batch_size={batch} is more than the {samples} training samples; at most {samples}")
@@ -253,6 +255,8 @@ def _check_kinds(run: Experiment, spec: Spec) -> None:
             f"augmentation.sample: {type(sample).__name__} is for {' or '.join(kinds)} data, and this is {spec.kind}; "
             "use augmentation/sample=none"
         )
+    if spec.kind == "image":
+        sample.resolved(spec)  # a value for each channel may not fit them
     if getattr(batch, "cutmix_alpha", 0) and spec.kind != "image":
         raise ValueError(
             f"augmentation.batch.cutmix_alpha: CutMix pastes boxes of images, and this data is {spec.kind}; "

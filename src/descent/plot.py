@@ -217,10 +217,15 @@ def range_test(rates: np.ndarray, losses: np.ndarray, smooth: np.ndarray, sugges
     return made
 
 
+def literal(text: str) -> str:
+    """A user's text, in which a dollar begins no formula."""
+    return text.replace("$", r"\$")
+
+
 @styled
 def confusion(table: np.ndarray, names: Sequence[str], title: str) -> Figure:
     """A confusion matrix: colour by share of the true class, counts written in."""
-    size = 2.2 + 0.42 * len(names)
+    size, shown = 2.2 + 0.42 * len(names), [literal(name) for name in names]
     made, axes = figure(1, 1, (size, size * 0.92))
     axis = axes[0][0]
     share = table / np.maximum(1, table.sum(axis=1, keepdims=True))
@@ -231,8 +236,8 @@ def confusion(table: np.ndarray, names: Sequence[str], title: str) -> Figure:
             if count:
                 color = "white" if share[i, j] > 0.5 else "black"
                 axis.text(j, i, str(count), ha="center", va="center", fontsize=7, color=color)
-        axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
-        axis.set_yticks(range(len(names)), names)
+        axis.set_xticks(range(len(names)), shown, rotation=45, ha="right")
+        axis.set_yticks(range(len(names)), shown)
     axis.set(xlabel="predicted", ylabel="true", title=title)
     return made
 
@@ -298,7 +303,7 @@ def _grid(axis: Axes, pictures: np.ndarray, captions: Sequence[str], columns: in
         left, bottom = i % columns + gap, (i // columns + 1) * tall
         extent = (left, left + 1 - 2 * gap, bottom - gap, bottom - 1 + gap)
         axis.imshow(np.clip(picture, 0, 1).squeeze(), extent=extent, **shown)
-        axis.text(left + 0.5 - gap, bottom - 1 + gap / 2, caption, ha="center", va="bottom", fontsize=6)
+        axis.text(left + 0.5 - gap, bottom - 1 + gap / 2, literal(caption), ha="center", va="bottom", fontsize=6)
     axis.set(xlim=(0, columns), ylim=(rows * tall, 0), aspect=height / width)
 
 

@@ -127,6 +127,7 @@ Numbers = Annotated[tuple[Number, ...], BeforeValidator(_sequence)]
 Rates = Annotated[ProperFraction | tuple[ProperFraction, ...], BeforeValidator(_rates)]
 Weights = Annotated[tuple[Positive, ...], BeforeValidator(_sequence)]
 Pattern = Annotated[str, BeforeValidator(_pattern)]
+Patterns = Annotated[tuple[Pattern, ...], BeforeValidator(_sequence)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_sequence)]
 
 PART = ConfigDict(
@@ -193,6 +194,7 @@ class Spec:
         shape: of one raw element, without the batch (`h w c` for images).
         sizes: samples in each split.
         num_classes: number of classes, or None for one real target.
+        class_names: where a source gives none, the numbers from 0.
         scale: raw values times this lie in the range the model sees ([0, 1] for images).
         mean, std: of the scaled values, per channel; the model's first layer subtracts and divides.
         mirrors: whether a left-right mirror image keeps its label.
@@ -216,6 +218,10 @@ class Spec:
     features: tuple[str, ...] = ()
     target_mean: float = 0.0
     target_std: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.num_classes and not self.class_names:
+            object.__setattr__(self, "class_names", tuple(map(str, range(self.num_classes))))
 
     @property
     def outputs(self) -> int:

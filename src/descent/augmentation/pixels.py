@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from etils import epy
 from pydantic import BeforeValidator
 
-from descent.types import Fraction, Spec
+from descent.types import Fraction, Spec, UserError
 
 with epy.lazy_imports():
     import tensorflow as tf
@@ -41,6 +41,9 @@ Fill = Annotated[Fraction | tuple[Fraction, ...] | Literal["mean"], BeforeValida
 def resolved(part: T, spec: Spec) -> T:
     """The same part with what it leaves to the data decided: `flip`, `largest` and `value`, where it has them."""
     answers = {"flip": ("auto", spec.mirrors), "largest": ("auto", 1 / spec.scale), "value": ("mean", spec.mean)}
+    value, channels = getattr(part, "value", None), spec.shape[-1]
+    if isinstance(value, tuple) and len(value) != channels:
+        raise UserError(f"augmentation.sample.value={list(value)}: should be one number, or one a channel ({channels})")
     changes = {name: answer for name, (open_, answer) in answers.items() if getattr(part, name, None) == open_}
     return dataclasses.replace(part, **changes)  # type: ignore[type-var]
 

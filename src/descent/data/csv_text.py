@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import sys
 from collections.abc import Iterator
@@ -130,7 +131,8 @@ class CsvText(Text):
         """The file's lines with their ends."""
         raw = self._raw(key, file)
         try:
-            return raw.decode(self.encoding).removeprefix("\ufeff").splitlines(keepends=True)
+            content = raw.decode(self.encoding).removeprefix("\ufeff")
+            return list(io.StringIO(content, newline=""))  # splitlines would end lines at characters of texts, too
         except UnicodeError as error:
             wrong = misread(raw, getattr(error, "start", 0), self.encoding, DELIMITERS.get(file.suffix.lower()))
             raise UserError(f"data.{key}={file}: {wrong}") from error

@@ -54,7 +54,8 @@ def _rows(path: Path, column: str) -> Iterator[tuple[int, Any]]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        with path.open(encoding="utf-8-sig") as file:  # splitlines would end lines at characters of texts, too
+            return [line.removesuffix("\n") for line in file]
     except OSError as error:
         raise UserError(f"inputs={path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:

@@ -75,8 +75,8 @@ Column = Numeric | Categorical
 def numeric(name: str, values: np.ndarray) -> Numeric:
     """Fitted on training values [m], NaN where missing."""
     known = values[~np.isnan(values)].astype(np.float64)
-    spread = float(known.std())
-    return Numeric(name, float(known.mean()), spread or 1.0, len(known) < len(values))
+    spread = float(known.std()) if len(np.unique(known)) > 1 else 1.0  # that of equal decimals is rounding, and not 0
+    return Numeric(name, float(known.mean()), spread, len(known) < len(values))
 
 
 def categorical(name: str, values: np.ndarray, most: int) -> Categorical:

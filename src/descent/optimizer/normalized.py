@@ -7,7 +7,7 @@ from typing import Any
 from etils import epy
 
 from descent.optimizer.base import Optimizer
-from descent.types import Count, Flag, Names, Positive, ProperFraction, Share, part
+from descent.types import Count, Flag, Patterns, Positive, ProperFraction, Share, part
 
 with epy.lazy_imports():
     import keras
@@ -124,7 +124,7 @@ class Muon(Optimizer):
     nesterov: Flag = True
     iterations: Count = 5
     rms: Positive = 0.2
-    spared: Names = ("embedding", "head")
+    spared: Patterns = ("embedding", "head")
     beta_1: ProperFraction = 0.9
     beta_2: ProperFraction = 0.95
     epsilon: Positive = 1e-8

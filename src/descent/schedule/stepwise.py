@@ -29,8 +29,8 @@ class Step(Schedule):
             raise ValueError("every should be above 0")
 
     def shape(self, u: np.ndarray) -> np.ndarray:
-        # The last drop of `every: 1/3` would fall on the very end.
-        drops = np.floor(np.minimum(self.elapsed(u), LAST) / float(self.every))
+        # The last drop of `every: 1/3` would fall on the very end; none may be a step late by a rounding.
+        drops = np.floor(np.minimum(self.elapsed(u), LAST) / float(self.every) * (1 + 1e-12))
         return self.gamma**drops
 
 

@@ -49,7 +49,7 @@ def arms(techniques: Mapping[str, str], factors: Mapping[str, Sequence[str]]) ->
         found += [Arm(f"{name} alone", merged(rest), "alone", name, BARE) for name, rest in others.items()]
     for factor, levels in factors.items():
         for level in levels:
-            name = " ".join([factor, *(word.split("=", 1)[1] for word in level.split())])
+            name = " ".join([factor, *(word.partition("=")[2] or word for word in level.split())])
             found.append(Arm(name, tuple(level.split()), "factor", name))
     return found
 

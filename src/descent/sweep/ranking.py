@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from descent import statistics
 from descent.callback import higher_is_better
@@ -105,7 +106,7 @@ def table(ranks: Sequence[Rank]) -> Table:
     for one in ranks:
         made.add_row(
             str(one.place),
-            one.variant.label,
+            Text(one.variant.label),  # its brackets are no markup
             str(one.value.n),
             estimate(one.value, one.monitor),
             estimate(one.test[1], one.test[0]),

@@ -51,7 +51,7 @@ def pruner(kind: Pruner, evaluations: int) -> optuna.pruners.BasePruner:
 def sampler(kind: Sampler, space: Space, seed: int, known: int) -> optuna.samplers.BaseSampler:
     """A sampler; one that draws starts anew after a restart, with another seed, so that it does not repeat itself."""
     if kind == "grid":
-        return Grid({key: _grid(key, one) for key, one in space.items()}, seed=seed)
+        return Grid(cells(space), seed=seed)
     if kind == "qmc":
         with warnings.catch_warnings():  # that its interface may change, which is bounded in pyproject.toml
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -62,6 +62,15 @@ def sampler(kind: Sampler, space: Space, seed: int, known: int) -> optuna.sample
         "random": optuna.samplers.RandomSampler,
     }
     return made[kind](seed=seed + known)
+
+
+def cells(space: Space) -> dict[str, list[Any]]:
+    """The values of a grid.
+
+    Raises:
+        UserError: an interval has no such values.
+    """
+    return {key: _grid(key, one) for key, one in space.items()}
 
 
 class Grid(optuna.samplers.GridSampler):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from descent import metric
 from descent.callback import higher_is_better
 from descent.sweep.job import PRUNED, Job, Outcome, summary
-from descent.sweep.sampling import Space, pruner, sampler
+from descent.sweep.sampling import Space, cells, pruner, sampler
 from descent.sweep.settings import Pruner, Settings, Storage
 from descent.types import Record, Spec, UserError
 from descent.watching import Watch
@@ -153,7 +154,7 @@ class Study:
         found = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         for trial in found:
             if set(trial.params) != set(self.space):
-                self.study.tell(trial.number, state=TrialState.FAIL)
+                self.give_up(trial)
         return [trial for trial in found if set(trial.params) == set(self.space)]
 
     def begun(self) -> int:
@@ -162,13 +163,21 @@ class Study:
 
     def ask(self) -> FrozenTrial | None:
         """A new trial; None where there are enough, or the grid is done."""
-        grid = self.study.sampler
-        if self.begun() >= self.settings.trials or (
-            isinstance(grid, optuna.samplers.GridSampler) and grid.is_exhausted(self.study)
-        ):
+        if self.begun() >= self.settings.trials or (self.settings.sampler == "grid" and self._covered()):
             return None
         number = self.study.ask(self.space).number
         return self.study.get_trials(deepcopy=False)[number]
+
+    def _covered(self) -> bool:
+        """Whether a trial of every cell of the grid has begun; Optuna's own answer waits until all have ended."""
+        values = cells(self.space)
+        trials = (trial.params for trial in self.study.get_trials(deepcopy=False))
+        begun = {tuple(params[key] for key in values) for params in trials if set(params) == set(values)}
+        return all(cell in begun for cell in itertools.product(*values.values()))
+
+    def give_up(self, trial: FrozenTrial) -> None:
+        """Closes a trial that cannot run."""
+        self.study.tell(trial.number, state=TrialState.FAIL)
 
     def tell(self, trial: FrozenTrial, job: Job, outcome: Outcome) -> None:
         """Enters how a trial's job ended; one that was stopped stays open."""

@@ -30,7 +30,13 @@ if TYPE_CHECKING:
 
 
 class SweepLauncher(Launcher):
-    """What the launchers share: checking, folders, what is done already, the table and the report."""
+    """What the launchers share: checking, folders, what is done already, the table and the report.
+
+    Their arguments are those of the parts of the same names in `descent.sweep.settings`.
+    """
+
+    def __init__(self, **given: Any) -> None:
+        self.given = given
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
@@ -90,24 +96,38 @@ class SweepLauncher(Launcher):
             named: what each is called; None: its overrides that not all of them have.
             folder: where their folders are; None: the sweep's own.
         """
+        from descent.config import fail
         from descent.sweep.job import distinct
+        from descent.types import UserError
 
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         try:
+            self.settings = self._built()
             named = named or distinct(job_overrides)
             return [self.job(words, first + i, named[i], folder) for i, words in enumerate(job_overrides)]
-        except SystemExit:
+        except UserError as error:
             _leave_nothing(self.sweep)
-            raise
+            fail(str(error))
+
+    def _built(self) -> Any:
+        """The launcher's arguments, checked.
+
+        Raises:
+            UserError: a value is wrong.
+        """
+        from descent import wording
+        from descent.sweep import settings
+
+        return wording.built(getattr(settings, type(self).__name__), self.given, "hydra.launcher")
 
     def job(self, words: Sequence[str], index: int, named: Sequence[str], folder: Path | None = None) -> Job:
         """The job of some overrides, called by those of them that are its own, or as it is told.
 
         Raises:
-            SystemExit: they are wrong; one line has been printed.
+            UserError: they are wrong.
         """
-        from descent.config import fail, reworded, to_experiment
+        from descent.config import reworded, to_experiment
         from descent.sweep import job
         from descent.types import UserError
 
@@ -118,9 +138,9 @@ class SweepLauncher(Launcher):
                 raise UserError("resume: a sweep continues by itself; give the same command again")
             experiment = to_experiment(config)
         except UserError as error:
-            fail(f"{where}: {error}")
+            raise UserError(f"{where}: {error}") from error
         except Exception as error:  # composition: whatever Hydra raises is reworded
-            fail(f"{where}: {reworded(error, words)}")
+            raise UserError(f"{where}: {reworded(error, words)}") from error
         given = [word for word in words if not word.startswith("retry=")]
         place = job.folder(folder or self.sweep, named, experiment)
         made = job.make(index + 1, given, _plain(config), experiment, place, _environment(config))
@@ -157,24 +177,7 @@ def _leave_nothing(folder: Path) -> None:
 
 
 class PoolLauncher(SweepLauncher):
-    """Warm worker processes, each running job after job.
-
-    Args:
-        workers: processes at a time; "auto": the cores over the threads of a job (`trainer.threads`).
-        jobs_per_worker: after so many a worker is replaced.
-        memory_mb: and after a job that leaves it with more memory; "auto": its part of half of the machine's.
-        time_limit: seconds after which a job is ended, and has failed; None: never.
-    """
-
-    def __init__(
-        self,
-        workers: int | str = "auto",
-        jobs_per_worker: int = 50,
-        memory_mb: float | str = "auto",
-        time_limit: float | None = None,
-    ) -> None:
-        self.workers, self.jobs_per_worker = workers, jobs_per_worker
-        self.memory_mb, self.time_limit = memory_mb, time_limit
+    """Warm worker processes, each running job after job."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Starts the first worker: it imports TensorFlow while the jobs are checked."""
@@ -189,12 +192,13 @@ class PoolLauncher(SweepLauncher):
         from descent.sweep import pool
 
         early, self.early = self.early, None
-        workers = pool.workers_for(list(jobs)) if self.workers == "auto" else int(self.workers)
+        asked = self.settings
+        workers = pool.workers_for(list(jobs)) if asked.workers == "auto" else asked.workers
         return pool.Pool(
             workers,
-            jobs_per_worker=self.jobs_per_worker,
-            memory_mb=pool.memory_for(workers) if self.memory_mb == "auto" else float(self.memory_mb),
-            limit=self.time_limit,
+            jobs_per_worker=asked.jobs_per_worker,
+            memory_mb=pool.memory_for(workers) if asked.memory_mb == "auto" else asked.memory_mb,
+            limit=asked.time_limit,
             early=early,
         )
 

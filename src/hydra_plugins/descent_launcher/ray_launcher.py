@@ -14,24 +14,15 @@ if TYPE_CHECKING:
 
 
 class RayLauncher(SweepLauncher):
-    """Warm workers wherever Ray has them.
-
-    Args:
-        address: of the cluster, "auto" for the one this machine is part of; None: one of this machine alone.
-        workers: jobs at a time; "auto": the cluster's cores over the threads of a job.
-        jobs_per_worker: after so many a worker is replaced.
-    """
-
-    def __init__(self, address: str | None = None, workers: int | str = "auto", jobs_per_worker: int = 50) -> None:
-        self.address, self.workers, self.jobs_per_worker = address, workers, jobs_per_worker
+    """Warm workers wherever Ray has them."""
 
     def executor(self, jobs: Sequence[Job]) -> contextlib.AbstractContextManager[Executor]:
         from descent.sweep import ray_cluster
 
         return ray_cluster.RayCluster(
             self.sweep,
-            address=self.address,
-            workers=None if self.workers == "auto" else int(self.workers),
+            address=self.settings.address,
+            workers=None if self.settings.workers == "auto" else self.settings.workers,
             threads=max((job.traits.threads for job in jobs), default=1),
-            calls=self.jobs_per_worker,
+            calls=self.settings.jobs_per_worker,
         )

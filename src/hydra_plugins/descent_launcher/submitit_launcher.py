@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from hydra_plugins.descent_launcher.launcher import SweepLauncher
 
@@ -14,39 +14,20 @@ if TYPE_CHECKING:
 
 
 class SubmititLauncher(SweepLauncher):
-    """A process for each job, on Slurm or here.
-
-    Args:
-        executor: "slurm", or "local": processes of this machine.
-        workers: jobs at a time; "auto": all on Slurm, here the cores over the threads of a job.
-        timeout_min: minutes a job may take in one go; then it is saved and queued again.
-        signal_delay_s: seconds before that at which it is asked to; on Slurm.
-        requeues: how often.
-        parameters: more for submitit, those of an executor by its name: `{slurm_partition: gpu, mem_gb: 8}`.
-    """
-
-    def __init__(
-        self,
-        executor: Literal["slurm", "local"] = "slurm",
-        workers: int | str = "auto",
-        timeout_min: int = 240,
-        signal_delay_s: int = 120,
-        requeues: int = 20,
-        parameters: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.kind, self.workers, self.requeues = executor, workers, requeues
-        self.parameters = {"timeout_min": timeout_min, "slurm_signal_delay_s": signal_delay_s, **(parameters or {})}
+    """A process for each job, on Slurm or here."""
 
     def executor(self, jobs: Sequence[Job]) -> contextlib.AbstractContextManager[Executor]:
         from descent.sweep import cluster
 
-        workers = cluster.at_once(list(jobs), self.kind) if self.workers == "auto" else int(self.workers)
+        asked = self.settings
+        workers = cluster.at_once(list(jobs), asked.executor) if asked.workers == "auto" else asked.workers
+        own = {"timeout_min": asked.timeout_min, "slurm_signal_delay_s": asked.signal_delay_s}
         return contextlib.nullcontext(
             cluster.Cluster(
                 self.sweep,
-                executor=self.kind,
+                executor=asked.executor,
                 workers=workers,
-                requeues=self.requeues,
-                parameters=self.parameters,
+                requeues=asked.requeues,
+                parameters={**own, **asked.parameters},
             )
         )

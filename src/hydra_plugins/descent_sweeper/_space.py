@@ -17,6 +17,13 @@ def distribution(override: Override) -> BaseDistribution:
     Raises:
         UserError: it is something else.
     """
+    try:
+        return _distribution(override)
+    except (ValueError, IndexError) as error:
+        raise UserError(f"{override.input_line}: {error}") from error
+
+
+def _distribution(override: Override) -> BaseDistribution:
     value = override.value()
     if isinstance(value, IntervalSweep):
         assert value.start is not None

@@ -37,6 +37,9 @@ class AblationSweeper(GridSweeper):
 
         if not self.techniques and not self.factors:
             raise UserError("hydra.sweeper.techniques: an ablation needs techniques or factors; try sweep=ablation")
+        for name, levels in self.factors.items():
+            if isinstance(levels, str):
+                raise UserError(f"hydra.sweeper.factors.{name}={levels}: should be a list of levels, as in [{levels}]")
         arms = ablation.arms(self.techniques, self.factors)
         repeats = self.combinations(arguments)
 

@@ -88,12 +88,18 @@ class OptunaSweeper(Sweeper):
 
         if not space:
             fail("a study needs something to vary, as in 'optimizer.learning_rate=tag(log, interval(1e-4, 1e-1))'")
+        sampling.sampler(self.settings.sampler, space, self.settings.seed, 0)  # it may not be for such a space
         overrides = [[*self.fixed, *study.words(params)] for params in sampling.extremes(space)]
         first: Job = self.launcher.checked(overrides, 0)[0]
         known = study.objectives(to_experiment(first.config).data.spec)
         for name in self.settings.objective:
             if name not in known:
                 fail(f"hydra.sweeper.objective={name}: no run has it; choose from {', '.join(known)}")
+            if self.settings.pruner != "none" and name != first.monitor:
+                fail(
+                    f"hydra.sweeper.objective={name}: hydra.sweeper.pruner={self.settings.pruner} compares trials by "
+                    f"{first.monitor}; set callback.checkpoint.monitor={name}, or hydra.sweeper.pruner=none"
+                )
         return first
 
     def _job(self, trial: FrozenTrial) -> Job:
@@ -117,10 +123,16 @@ class OptunaSweeper(Sweeper):
     def _more(self, free: int) -> list[Job]:
         """New trials for the free workers, those first that were left open."""
         from descent.sweep import running
+        from descent.types import UserError
 
         new: list[Job] = []
         while len(new) < free and (trial := self.left.pop(0) if self.left else self.study.ask()):
-            job = self._job(trial)
+            try:
+                job = self._job(trial)
+            except UserError as error:  # values that are right one by one need not be so together
+                self.board.say(f"trial {trial.number} is none: {error}")
+                self.study.give_up(trial)
+                continue
             if job.folder in self.open:  # the same setting is running: one run is the result of both
                 self.twins.setdefault(job.folder, []).append((trial, job))
                 continue
