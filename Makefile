@@ -1,4 +1,4 @@
-# Every target does its own set-up: a fresh clone needs Python 3.11 or newer, git and make.
+# Every target does its own set-up: a fresh clone needs Python 3.11 to 3.13, git and make.
 .DEFAULT_GOAL := help
 .PHONY: help setup train test test-all check format options clean
 

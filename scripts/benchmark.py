@@ -7,7 +7,7 @@ same augmentation, mixing, loss, clipping, optimizer, rates and metrics:
     fit                       model.fit with Keras' own layers and its defaults, TensorFlow as it comes
     fit_best                  with steps_per_execution, oneDNN, and jit_compile on (fit_xla) and off (fit_graph)
     loop                      a custom loop as in the tutorials: a tf.function a step, Keras metrics
-    torch, torch_compile      PyTorch (pip install 'descent[torch]'), eager and compiled
+    torch, torch_compile      PyTorch (pip install -e '.[torch]'), eager and compiled
     torch_plain               as its tutorials have it: a DataLoader, and the optimizer not fused
     torch_bf16, torch_bf16_compile    the same under bfloat16 autocast with channels last
     descent_bf16              Descent in mixed_bfloat16

@@ -1,8 +1,8 @@
 """Exports a finished run: python scripts/export.py run=outputs/run/... [format=saved_model,keras,litert,onnx].
 
 Writes the model with its best weights, from raw elements (bytes of an image) to probabilities, to `export/` in the
-run's folder or to `out=FOLDER`: `saved_model/` (with class names), `model.keras` (to be loaded where `descent` is
-installed), `model.tflite`, `model.onnx`, and `export.json` about all of them. Each is compared with the run's own
+run's folder or to `out=FOLDER`: `saved_model/` (with class names), `model.keras` (README: which of them
+need `descent` to be loaded), `model.tflite`, `model.onnx`, and `export.json` about all of them. Each is compared with the run's own
 outputs on test samples, and kept only if they agree.
 """
 

@@ -148,7 +148,7 @@ def _submitit() -> Any:
     try:
         import submitit
     except ImportError as error:
-        raise UserError("hydra/launcher=submitit needs submitit: pip install 'descent[submitit]'") from error
+        raise UserError("hydra/launcher=submitit needs submitit: pip install -e '.[submitit]'") from error
     return submitit
 
 

@@ -69,5 +69,5 @@ def _ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise UserError("hydra/launcher=ray needs Ray: pip install 'descent[ray]'") from error
+        raise UserError("hydra/launcher=ray needs Ray: pip install -e '.[ray]'") from error
     return ray
