@@ -2,8 +2,8 @@
 
 Writes the model with its best weights, from raw elements (bytes of an image) to probabilities, to `export/` in the
 run's folder or to `out=FOLDER`: `saved_model/` (with class names), `model.keras` (README: which of them
-need `descent` to be loaded), `model.tflite`, `model.onnx`, and `export.json` about all of them. Each is compared with the run's own
-outputs on test samples, and kept only if they agree.
+need `descent` to be loaded), `model.tflite`, `model.onnx`, and `export.json` about all of them. Each is compared with
+the run's own outputs on test samples, and kept only if they agree.
 """
 
 from __future__ import annotations
