@@ -79,8 +79,10 @@ def _digest(config: Any) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=_plain).encode()).hexdigest()[:12]
 
 
-def _plain(table: np.ndarray) -> list[str]:
+def _plain(table: Any) -> list[str]:
     """What tells an array that a part has made for its data from others."""
+    if not isinstance(table, np.ndarray):
+        raise TypeError(f"{type(table).__name__} is no plain data")
     return [str(table.dtype), str(table.shape), hashlib.sha256(np.ascontiguousarray(table).tobytes()).hexdigest()]
 
 
