@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from rich.text import Text
 
-from descent import checklist, compose, environment
+from descent import checklist, compose, environment, processor
 from descent.checklist import Line
 from descent.checklist.before import _augmentation
 
@@ -92,21 +92,21 @@ def test_a_sound_config_passes_every_point(run):
     [(["model=cnn"], "note"), (["model=cnn", "trainer.precision=mixed_bfloat16"], "pass"), (["model=mlp"], None)],
 )
 def test_bfloat16_is_for_convolutions_on_processors_that_have_it(monkeypatch, overrides, expected):
-    monkeypatch.setattr(environment, "multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(processor, "multiplies_bfloat16", lambda: True)
     assert status(checklist.before(compose(*overrides)), "precision") == expected
-    monkeypatch.setattr(environment, "multiplies_bfloat16", lambda: False)
+    monkeypatch.setattr(processor, "multiplies_bfloat16", lambda: False)
     assert status(checklist.before(compose(*overrides)), "precision") == ("warning" if expected == "pass" else None)
 
 
 def test_bfloat16_is_no_matter_of_the_processor_beside_a_gpu(monkeypatch):
-    monkeypatch.setattr(environment, "multiplies_bfloat16", lambda: False)
+    monkeypatch.setattr(processor, "multiplies_bfloat16", lambda: False)
     monkeypatch.setattr(environment, "device", lambda: "NVIDIA H100")
     lines = checklist.before(compose("model=cnn", "trainer.precision=mixed_bfloat16"))
     assert status(lines, "precision") is None
 
 
 def test_the_recipe_passes_every_point(monkeypatch):
-    monkeypatch.setattr(environment, "multiplies_bfloat16", lambda: False)
+    monkeypatch.setattr(processor, "multiplies_bfloat16", lambda: False)
     recipe = compose("experiment=recipe")
     assert {line.status for line in checklist.before(recipe)} == {"pass"}
     assert recipe.callback.keys() == {"checkpoint", "early_stopping", "plateau"}

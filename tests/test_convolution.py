@@ -19,7 +19,7 @@ def results(layer: keras.layers.Layer, x: tf.Tensor, weights: list[np.ndarray]) 
     layer.set_weights(weights)
     with tf.GradientTape() as tape:
         tape.watch(x)
-        outputs = layer(x)
+        outputs = layer(x, training=True)
         value = tf.reduce_sum(tf.cast(outputs, tf.float32) ** 2)
     gradients = tape.gradient(value, [x, *(v.value for v in layer.trainable_variables)])
     return [tf.cast(tensor, tf.float32).numpy() for tensor in [outputs, *gradients]]
@@ -37,7 +37,7 @@ def test_the_other_way_to_the_gradient_is_the_same_sum(shape: list[int], size: i
     """In float32, where both are exact to its rounding."""
     x, (kernel, _) = given(shape, "float32", size)
     found = []
-    for convolve in (convolution.convolved, lambda x, w: tf.nn.conv2d(x, w, 1, "SAME")):
+    for convolve in (convolution.exchanged, lambda x, w: tf.nn.conv2d(x, w, 1, "SAME")):
         w = tf.constant(kernel)
         with tf.GradientTape() as tape:
             tape.watch([x, w])
@@ -83,9 +83,9 @@ def test_in_bfloat16_it_is_as_right_as_keras_own(shape: list[int]):
 )
 def test_where_it_is_used(monkeypatch, changes: dict[str, object], shape: list[int], dtype: str, exchanged: bool):
     calls = []
-    plain = convolution.convolved
-    monkeypatch.setattr(convolution, "convolved", lambda x, w: calls.append(x) or plain(x, w))
+    plain = convolution.exchanged
+    monkeypatch.setattr(convolution, "exchanged", lambda x, w: calls.append(x) or plain(x, w))
     policy = "mixed_bfloat16" if dtype == "bfloat16" else "float32"
     layer = Conv2D(**{"filters": 7, "kernel_size": 3, "padding": "same", "dtype": policy, **changes})
-    layer(tf.zeros(shape, dtype))
+    layer(tf.zeros(shape, dtype), training=True)
     assert bool(calls) == exchanged

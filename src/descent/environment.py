@@ -7,7 +7,6 @@ import gc
 import logging
 import os
 import platform
-import re
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from typing import Any
 
 from etils import epy
 
-from descent import identity
+from descent import identity, processor
 from descent.trainer import Trainer
 from descent.types import UserError
 
@@ -156,17 +155,8 @@ def provenance(experiment: Any, jit: bool, replicas: int) -> dict[str, str]:
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
         "device": device(),
         "replicas": str(replicas),
-        "processor": processor(),
+        "processor": processor.name(),
     }
-
-
-def processor() -> str:
-    """The kind of CPU: libraries choose their kernels by it."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def device() -> str:
@@ -174,14 +164,6 @@ def device() -> str:
     if gpus:
         return str(tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU"))
     return f"CPU {platform.machine()}"
-
-
-def multiplies_bfloat16() -> bool:
-    """Whether the processor has AVX512-BF16 or AMX, as Linux tells it."""
-    try:
-        return re.search(r"\b(avx512_bf16|amx_bf16)\b", Path("/proc/cpuinfo").read_text()) is not None
-    except OSError:
-        return False
 
 
 def revision() -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from descent import environment
+from descent import environment, processor
 from descent.augmentation import NoMixing, NoSampleAugmentation
 from descent.callback import Checkpoint, EarlyStopping, Plateau
 from descent.checklist.line import FEWEST_EVALUATIONS, SETTLED, Line, Status, judged
@@ -126,7 +126,7 @@ def _batch(run: Experiment) -> Line:
 
 def _precision(run: Experiment) -> list[Line]:
     """Convolutions in bfloat16 take half the time, as accurate, where the processor has it; ten times it where not."""
-    chosen, native = run.trainer.precision, environment.multiplies_bfloat16()
+    chosen, native = run.trainer.precision, processor.multiplies_bfloat16()
     if native and getattr(run.model, "convolves", False):
         finding = f"{chosen} convolutions, on a processor with instructions for bfloat16"
         advice = "trainer.precision=mixed_bfloat16 takes about two thirds of the time"
