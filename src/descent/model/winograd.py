@@ -84,13 +84,17 @@ def convolved(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
     @tf.custom_gradient
     def convolve(x: tf.Tensor, kernel: tf.Tensor) -> object:
-        tiles = _transformed(down.taken, across.taken, tf.transpose(x, [1, 2, 0, 3]))
+        def tiles() -> tf.Tensor:
+            return _transformed(down.taken, across.taken, tf.transpose(x, [1, 2, 0, 3]))
+
         weights = tf.reshape(KERNEL @ tf.reshape(kernel, [9, -1]), [TAPS, 1, TAPS, 1, *kernel.shape[2:]])
-        outputs = _transformed(down.joined, across.joined, joined(taps(tiles) @ weights))
+        outputs = _transformed(down.joined, across.joined, joined(taps(tiles()) @ weights))
 
         def backward(dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            with tf.control_dependencies([dy]):  # taken anew, in a tenth of the time; to keep them would take memory
+                again = by_tap(tiles())
             products = _transformed(down.joined.T, across.joined.T, tf.transpose(dy, [1, 2, 0, 3]))
-            dweights = tf.matmul(by_tap(tiles), by_tap(products), transpose_a=True)
+            dweights = tf.matmul(again, by_tap(products), transpose_a=True)
             dtiles = joined(tf.matmul(taps(products), weights, transpose_b=True))
             dx = _transformed(down.taken.T, across.taken.T, dtiles)
             dkernel = KERNEL.T @ tf.reshape(dweights, [TAPS**2, -1])
