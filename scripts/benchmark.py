@@ -17,6 +17,7 @@ same augmentation, mixing, loss, clipping, optimizer, rates and metrics:
 
 Every variant is a process that is kept alive; they train in turn (A B A B), `seconds` at a time, so that whatever else
 the machine does falls on all of them. Early stopping is off, and the run is made longer than the benchmark.
+FLOPs, and with them the share of the machine's peak, are those of plain convolutions; Winograd's need fewer.
 Prints a table of medians; a JSON row for each variant goes to `outputs/benchmark/`, or to `out=FOLDER`.
 """
 

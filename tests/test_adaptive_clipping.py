@@ -13,6 +13,7 @@ RNG = np.random.default_rng(0)
 SHAPES = {
     "conv/kernel": (3, 3, 2, 4),
     "conv/bias": (4,),
+    "depthwise/kernel": (3, 3, 4, 1),
     "dense/kernel": (4, 5),
     "head/kernel": (5, 3),
     "head/bias": (3,),
@@ -30,6 +31,7 @@ def variables(scale: float = 1.0) -> list[keras.Variable]:
 
 def unit_norm(x: np.ndarray) -> np.ndarray:
     axes = tuple(range(x.ndim - 1)) if x.ndim > 1 else None
+    axes = (0, 1) if x.shape == SHAPES["depthwise/kernel"] else axes  # each channel has a filter of its own
     return np.sqrt((x.astype(np.float64) ** 2).sum(axis=axes, keepdims=True))
 
 

@@ -132,6 +132,12 @@ def test_centralisation_conserves_the_sum_over_the_inputs_of_each_output():
         assert (np.abs(changes).max() < 1e-5) == (name in DECAYED)
 
 
+def test_each_channel_of_a_depthwise_kernel_is_an_output():
+    problem = Problem(seed=7, shapes={"depthwise/kernel": (3, 3, 4, 1)})
+    (after,), then = problem.trained(SGD(centralize=True)), problem.weights[0]
+    assert np.abs((after - then).sum((0, 1))).max() < 1e-5 < np.abs(after - then).max()
+
+
 def test_embeddings_tokens_and_biases_of_several_axes_are_not_centralised():
     problem = Problem(seed=8, shapes={"embeddings": (5, 4), "token": (1, 1, 4), "bias": (2, 4)})
     pairs = zip(problem.trained(SGD(centralize=True)), problem.trained(SGD()), strict=True)

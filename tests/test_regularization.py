@@ -115,13 +115,34 @@ def test_max_norm_bounds_each_units_incoming_weights():
     )
     bias = keras.Variable(np.full(6, 9.0, np.float32), name="bias")
     before, norms = kernel.numpy(), np.linalg.norm(kernel.numpy().reshape(-1, 6), axis=0)
-    Regularization(max_norm=1.5).constrain([kernel, bias])
+    Regularization(max_norm=1.5).constrain([kernel, bias], [kernel.value + 1, bias.value + 1])
     after = np.linalg.norm(kernel.numpy().reshape(-1, 6), axis=0)
     np.testing.assert_allclose(after, np.minimum(norms, 1.5), rtol=1e-6)
     short = norms < 1.5
     assert short.any()
     np.testing.assert_array_equal(kernel.numpy()[..., short], before[..., short])
     assert (bias.numpy() == 9).all()
+
+
+def test_max_norm_leaves_kernels_alone_that_the_update_did_not_change():
+    kernel = keras.Variable(np.full([4, 3], 5.0, np.float32), name="kernel")
+    Regularization(max_norm=1.0).constrain([kernel], [tf.identity(kernel.value)])
+    assert (kernel.numpy() == 5).all()
+
+
+def test_max_norm_takes_each_channel_of_a_depthwise_kernel_for_a_unit():
+    sizes = np.arange(1, 5, dtype=np.float32)[:, None]
+    kernel = keras.Variable(np.ones([3, 3, 4, 1], np.float32) * sizes, name="kernel")
+    Regularization(max_norm=6.0).constrain([kernel], [tf.zeros([3, 3, 4, 1])])
+    norms = np.linalg.norm(kernel.numpy().reshape(9, 4), axis=0)
+    np.testing.assert_allclose(norms, [3, 6, 6, 6], rtol=1e-6)
+
+
+def test_a_pattern_that_finds_nothing_to_penalise_is_told():
+    variables = [keras.Variable(np.ones([2, 2], np.float32), name="kernel")]
+    Regularization(penalize="nothing").check(variables)
+    with pytest.raises(UserError, match=r"regularization\.penalize: nothing matches none of kernel"):
+        Regularization(penalize="nothing", l1=0.1).check(variables)
 
 
 def test_gradient_noise_has_the_variance_of_the_paper_and_fades():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from etils import epy
 
-from descent.norm import norm_of
+from descent.norm import norm_of, unit_axes
 from descent.types import Positive, part
 
 with epy.lazy_imports():
@@ -97,8 +97,8 @@ class Adaptive:
 
 
 def _unit_norm(x: tf.Tensor) -> tf.Tensor:
-    """The norm of each unit: over all axes but the last of a kernel, over all of a vector."""
-    axes = list(range(len(x.shape) - 1)) if len(x.shape) > 1 else None
+    """The norm of each unit of a kernel, or of a whole vector."""
+    axes = unit_axes(x) if len(x.shape) > 1 else None
     return tf.sqrt(tf.reduce_sum(tf.square(x), axis=axes, keepdims=True))
 
 

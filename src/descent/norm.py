@@ -9,11 +9,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
 from etils import epy
 
 with epy.lazy_imports():
     import tensorflow as tf
+
+if TYPE_CHECKING:
+    import keras
 
 _columns: ContextVar[bool] = ContextVar("columns", default=False)
 
@@ -35,6 +39,15 @@ def total(values: tf.Tensor) -> tf.Tensor:
         # abs changes nothing, but without something between them XLA makes one sum of the two.
         values = tf.abs(tf.reduce_sum(values, axes))
     return tf.reduce_sum(values)
+
+
+def unit_axes(kernel: tf.Tensor | keras.Variable) -> list[int]:
+    """The axes over which the weights of one unit lie.
+
+    All but the last; of a depthwise kernel [k l c 1], each of whose channels is a unit, the first two.
+    """
+    axes = list(range(len(kernel.shape) - 1))
+    return axes[:2] if len(axes) == 3 and kernel.shape[-1] == 1 else axes
 
 
 def norm_of(tensors: Sequence[tf.Tensor]) -> tf.Tensor:

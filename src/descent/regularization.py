@@ -34,8 +34,8 @@ class Regularization:
             al. 2015, "word dropout").
         stochastic_depth: chance that the last residual branch is skipped for a sample; it grows linearly from
             the first branch to the last (Huang et al. 2016, section 3, "linear decay").
-        max_norm: bound on the norm of each unit's incoming weights, held after every update (Srivastava et al.
-            2014, section 5.1); 0 for none.
+        max_norm: bound on the norm of each unit's incoming weights, held after every update that changes them
+            (Srivastava et al. 2014, section 5.1); 0 for none.
         gradient_noise: eta of Gaussian noise on the clipped gradients, of variance `eta / (1 + t)^0.55` at step t
             (Neelakantan et al. 2015, eq. 1).
         penalize: regular expression on variable paths: which variables `l1` and `l2` penalise.
@@ -90,16 +90,21 @@ class Regularization:
             for g, key in zip(gradients, keys, strict=True)
         ]
 
-    def constrain(self, variables: Sequence[keras.Variable]) -> None:
-        """Scales the incoming weights of each unit down to `max_norm`."""
+    def constrain(self, variables: Sequence[keras.Variable], before: Sequence[tf.Tensor]) -> None:
+        """Scales the incoming weights of each unit down to `max_norm`, in kernels that the update changed."""
         if not self.max_norm:
             return
-        for variable in variables:
+        for variable, old in zip(variables, before, strict=True):
             if variable.name.endswith("kernel"):
-                axes = list(range(len(variable.shape) - 1))
-                norm = tf.sqrt(tf.reduce_sum(tf.square(variable.value), axes, keepdims=True))
-                shrink = tf.where(norm > self.max_norm, self.max_norm / norm, tf.ones_like(norm))
-                variable.assign(variable.value * shrink)
+                size = tf.sqrt(tf.reduce_sum(tf.square(variable.value), norm.unit_axes(variable), keepdims=True))
+                long = (size > self.max_norm) & tf.reduce_any(variable.value != old)  # frozen ones stay as they are
+                variable.assign(variable.value * tf.where(long, self.max_norm / size, tf.ones_like(size)))
+
+    def check(self, variables: Sequence[keras.Variable]) -> None:
+        """Raises a UserError where there is a penalty, and `penalize` matches no variable."""
+        paths = [v.path for v in variables]
+        if (self.l1 or self.l2) and not any(re.search(self.penalize, path) for path in paths):
+            raise UserError(f"regularization.penalize: {self.penalize} matches none of {', '.join(paths)}")
 
     def soften(self, targets: tf.Tensor) -> tf.Tensor:
         """`(1 - s) t + s / n`: rows keep summing to one. Without smoothing, the targets themselves."""

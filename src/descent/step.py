@@ -139,7 +139,7 @@ class Step:
         record, gradients = self.sharpness(lambda: self.gradient(mixed, step, scale), variables, others)
         norm = norm_of(gradients)
         finite = tf.math.is_finite(record["loss"]) & tf.math.is_finite(norm)
-        tf.cond(finite, lambda: self._apply(gradients, rate), lambda: _put_back(others, others_before))
+        tf.cond(finite, lambda: self._apply(gradients, rate, before), lambda: _put_back(others, others_before))
         overflow = ~finite & (scale > 1) & tf.math.is_finite(record["loss"])  # no fault: the loss scale is halved
         state.skipped.assign(tf.where(finite | overflow, tf.zeros([], tf.int64), state.skipped + 1))
         state.scaling.update(finite)
@@ -154,7 +154,7 @@ class Step:
             "finite": tf.cast(finite, tf.float32),
         }
 
-    def _apply(self, gradients: Sequence[tf.Tensor], rate: tf.Tensor) -> tf.Tensor:
+    def _apply(self, gradients: Sequence[tf.Tensor], rate: tf.Tensor, before: Sequence[tf.Tensor]) -> tf.Tensor:
         """Clip, disturb, update, constrain, average: in this order."""
         state, variables = self.state, self.state.model.trainable_variables
         step = state.step.value()
@@ -163,7 +163,7 @@ class Step:
         noise = seeds.key(self.noise, step)
         state.optimizer.learning_rate = rate
         state.optimizer.apply(self.regularization.disturb(clipped, noise, step), variables)
-        self.regularization.constrain(variables)
+        self.regularization.constrain(variables, before)
         state.averager.update(step)
         return tf.constant(True)
 

@@ -130,12 +130,7 @@ Pattern = Annotated[str, BeforeValidator(_pattern)]
 Patterns = Annotated[tuple[Pattern, ...], BeforeValidator(_sequence)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_sequence)]
 
-PART = ConfigDict(
-    extra="forbid",
-    allow_inf_nan=False,
-    coerce_numbers_to_str=True,
-    arbitrary_types_allowed=True,
-)
+PART = ConfigDict(extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True, arbitrary_types_allowed=True)
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(Field,))
@@ -286,15 +281,16 @@ class Regularization(Protocol):
 
     def rates(self, name: str, count: int) -> list[float]:
         """The rates of `dropout`, `spatial_dropout` or `stochastic_depth` for each of `count` layers, in order."""
-        ...
 
     def penalty(self, variables: Sequence[keras.Variable]) -> tf.Tensor: ...
+
+    def check(self, variables: Sequence[keras.Variable]) -> None: ...
 
     def soften(self, targets: tf.Tensor) -> tf.Tensor: ...
 
     def disturb(self, gradients: list[tf.Tensor], seed: tf.Tensor, step: tf.Tensor) -> list[tf.Tensor]: ...
 
-    def constrain(self, variables: Sequence[keras.Variable]) -> None: ...
+    def constrain(self, variables: Sequence[keras.Variable], before: Sequence[tf.Tensor]) -> None: ...
 
 
 @runtime_checkable

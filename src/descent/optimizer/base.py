@@ -53,8 +53,8 @@ class Optimizer:
         learning_rate: the peak rate.
         weight_decay: decoupled decay, multiplied by the rate of the step.
         decay_all: decay biases and normalisation too.
-        centralize: take from the gradient of a kernel its mean over all axes but the last, that is over the
-            inputs of each output (Yong et al. 2020, eq. 1).
+        centralize: take from the gradient of a kernel its mean over the inputs of each output (Yong et al. 2020,
+            eq. 1).
         layer_decay: the rate of a layer over that of the next; 1 gives all the same, 0 trains the last layer alone.
         multipliers: factor of the rate by regular expression, searched in the variable's path ("head/kernel"); the
             first that matches counts.

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from descent.norm import norm_of
+from descent.norm import norm_of, unit_axes
 from descent.optimizer.base import SPARED, is_kernel
 
 # Jordan et al. 2024: the steepest start at zero that still ends near 1.
@@ -289,6 +289,5 @@ def adjust(
 
 
 def centralized(gradient: tf.Tensor) -> tf.Tensor:
-    """Less its mean over all axes but the last."""
-    axes = list(range(gradient.shape.rank - 1))
-    return gradient - tf.reduce_mean(gradient, axes, keepdims=True)
+    """Less its mean over the weights of each unit."""
+    return gradient - tf.reduce_mean(gradient, unit_axes(gradient), keepdims=True)

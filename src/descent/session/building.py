@@ -107,6 +107,7 @@ def _state(experiment: Experiment, first: int) -> State:
     from descent.optimizer.direct import direct
 
     model = experiment.model.build(experiment.data.spec, experiment.regularization)
+    experiment.regularization.check(model.trainable_variables)
     optimizer = direct(experiment.optimizer.build(model.trainable_variables, experiment.clock.steps))
     if tf.distribute.has_strategy():  # another than the default
         for layer in model._flatten_layers():
