@@ -131,3 +131,9 @@ def test_each_variant_runs_with_its_own_value_and_other_seeds(tmp_path: Path):
     assert "How optimizer.learning_rate was chosen" in report.write(folder).read_text()
     again = sweep(folder, "optimizer=sgd,adam", "seed=0,1")
     assert again.stdout.count("4 jobs, 4 done before") == 2
+    # Tuned once more, a variant has another value: its first runs are no part of the comparison any more.
+    content = json.loads((folder / tuning.FILE).read_text())
+    content["chosen"][0]["value"] = "0.5"
+    (folder / tuning.FILE).write_text(json.dumps(content))
+    kept = {word for run in find([folder]) for word in run.overrides if word in best}
+    assert kept == {content["chosen"][1]["variant"]}

@@ -19,6 +19,7 @@ from descent.types import Record, UserError
 # What says nothing of the variant: names, displays, and what tells its repetitions apart.
 REPEATS = ("seed", "data.fold")
 TUNING = "tuning"  # the folder of a sweep's runs that set each variant's rate: no part of its comparison
+CHOSEN = "tuning.json"  # what they led to
 OUTSIDE = ("name", "tags", "logger", "resume", "hydra")
 
 
@@ -99,6 +100,8 @@ def read(folder: Path) -> FinishedRun:
 def find(folders: Iterable[str | Path]) -> list[FinishedRun]:
     """All runs with a summary in or below the folders, in the order of their paths, but for those that only tuned.
 
+    Where a sweep was tuned again and chose another value for a variant, the runs with the one before are left out, too.
+
     Raises:
         UserError: a folder is not there or holds no such run.
     """
@@ -111,7 +114,23 @@ def find(folders: Iterable[str | Path]) -> list[FinishedRun]:
         if not below:
             raise UserError(f"{folder}: no finished run in it (none has config.yaml and summary.json)")
         found |= {path.resolve(): read(path) for path in below if path.resolve() not in found}
-    return list(found.values())
+    return [run for run in found.values() if not _superseded(run)]
+
+
+def _superseded(run: FinishedRun) -> bool:
+    """Whether the sweep that a run is in has chosen another value of what was tuned for its variant."""
+    path = run.path.parent / CHOSEN
+    if not path.exists():
+        return False
+    tuned = json.loads(path.read_text(encoding="utf-8"))
+    words = [word for word in run.overrides if not word.startswith("seed=")]
+    value = [word for word in words if word.startswith(f"{tuned['key']}=")]
+    variant = sorted(set(words) - set(value))
+    return any(
+        sorted(one["overrides"]) == variant and value != [f"{tuned['key']}={one['value']}"]
+        for one in tuned["chosen"]
+        if "overrides" in one
+    )
 
 
 def variants(runs: Sequence[FinishedRun]) -> list[Variant]:

@@ -23,8 +23,7 @@ from descent.sweep import ranking
 from descent.sweep.job import Job, before
 from descent.types import Names, UserError, Whole, part
 
-FILE = "tuning.json"
-FOLDER = runs.TUNING
+FILE, FOLDER = runs.CHOSEN, runs.TUNING
 Variant = tuple[str, ...]  # all overrides of a run but its seed
 
 
@@ -71,17 +70,26 @@ class Tuning:
             if np.isfinite(means).any():
                 best = int(np.nanargmax(sign * means))
                 edge = best in (0, len(self.values) - 1)
-                found[variant] = Choice(self.values[best], float(means[best]), edge, tuple(map(float, means)))
+                found[variant] = Choice(self.values[best], float(means[best]), edge, tuple(map(float, means)), variant)
         return found
 
 
 class Choice(NamedTuple):
-    """A variant's best value, the mean metric it reached, whether it is the first or last tried, and all the means."""
+    """What was chosen for a variant.
+
+    Attributes:
+        value: the best.
+        mean: the metric it reached, on average.
+        edge: whether it is the first or the last that was tried.
+        means: of all values.
+        overrides: the variant's own.
+    """
 
     value: str
     mean: float
     edge: bool
     means: tuple[float, ...]
+    overrides: Variant
 
 
 def variant(words: Sequence[str]) -> Variant:
