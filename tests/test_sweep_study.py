@@ -141,6 +141,25 @@ def test_what_a_study_is_told(tmp_path: Path, state, wanted: str):
     assert study.study.get_trials()[0].state.name == wanted
 
 
+@pytest.mark.parametrize("sampler", ["random", "grid"])
+def test_what_failed_is_asked_for_again_once(tmp_path: Path, sampler: str):
+    space = {"y": SPACE["y"], "n": IntDistribution(1, 2)}
+    study = made(tmp_path, space=space, sampler=sampler, trials=20)
+    trials = [study.ask() for _ in range(3)]
+    study.give_up(trials[1])
+    for _ in range(2):
+        study.retry()
+    again = made(tmp_path, space=space, sampler=sampler, trials=3)  # three have begun: no new ones
+    again.retry()
+    assert again.ask().params == trials[1].params
+    assert again.ask() is None
+    again.retry()  # it is running
+    assert again.ask() is None
+    again.give_up(again.left()[-1])
+    again.retry()
+    assert again.ask().params == trials[1].params
+
+
 def test_two_objectives_and_their_directions(tmp_path: Path):
     study = made(tmp_path, objectives=["val/loss", "seconds"])
     assert [d.name for d in study.study.directions] == ["MINIMIZE", "MINIMIZE"]

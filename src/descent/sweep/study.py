@@ -161,9 +161,19 @@ class Study:
         """Trials that are finished or running."""
         return sum(set(trial.params) == set(self.space) for trial in self.study.get_trials(deepcopy=False))
 
+    def retry(self) -> None:
+        """Has trials that failed asked for again, beside those that are left; each once, however often this is said."""
+        known = [(trial, _values(trial)) for trial in self.study.get_trials(deepcopy=False)]
+        for i, (trial, values) in enumerate(known):
+            whole = trial.state == TrialState.FAIL and set(values) == set(self.space)
+            if whole and all(values != later for _, later in known[i + 1 :]):
+                self.study.enqueue_trial(values)
+
     def ask(self) -> FrozenTrial | None:
         """A new trial; None where there are enough, or the grid is done."""
-        if self.begun() >= self.settings.trials or (self.settings.sampler == "grid" and self._covered()):
+        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        enough = self.begun() >= self.settings.trials or (self.settings.sampler == "grid" and self._covered())
+        if enough and not waiting:
             return None
         number = self.study.ask(self.space).number
         return self.study.get_trials(deepcopy=False)[number]
@@ -187,6 +197,11 @@ class Study:
             self.study.tell(trial.number, state=TrialState.PRUNED)
         elif outcome.state in ("failed", "halted"):
             self.study.tell(trial.number, state=TrialState.FAIL)
+
+
+def _values(trial: FrozenTrial) -> dict[str, Any]:
+    """Of a trial, also of one that waits for being asked for."""
+    return dict(trial.system_attrs.get("fixed_params", trial.params))
 
 
 def objectives(spec: Spec) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ class OptunaSweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.config = config
         self.parser = OverridesParser.create(hydra_context.config_loader)
+        self.retry = bool(config.get("retry"))
         self.open: dict[Path, FrozenTrial] = {}  # the trial that runs in each folder
         self.twins: dict[Path, list[tuple[FrozenTrial, Job]]] = {}  # those that wait for its result
         self.launcher: Any = Plugins.instance().instantiate_launcher(
@@ -57,6 +58,8 @@ class OptunaSweeper(Sweeper):
         with locked(self.launcher.sweep):
             objectives = self.settings.objective or (first.monitor,)
             self.study = Study(folder=self.launcher.sweep, space=space, settings=self.settings, objectives=objectives)
+            if self.retry:
+                self.study.retry()
             trials = self.settings.trials
             self.board = Board((), total=trials)
             self.board.say(f"study   {self.study.begun()} of {trials} trials begun\nfolder  {self.launcher.sweep}")
@@ -136,7 +139,7 @@ class OptunaSweeper(Sweeper):
             if job.folder in self.open:  # the same setting is running: one run is the result of both
                 self.twins.setdefault(job.folder, []).append((trial, job))
                 continue
-            if running.admit(job, self.board, retry=False):
+            if running.admit(job, self.board, self.retry):
                 self.open[job.folder] = trial
                 new.append(job)
             else:
