@@ -173,6 +173,21 @@ def test_a_run_that_is_missing_takes_its_pair_with_it(sweep: Path):
     assert effect.gain.mean == pytest.approx((series(FULL) - series("without mixing"))[kept].mean())
 
 
+def test_a_run_whose_figures_are_still_to_be_drawn_counts(sweep: Path):
+    before = found(sweep)
+    (folder,) = sweep.glob("without mixing,seed=2-*")
+    (folder / "done.json").rename(folder / "undrawn.npz")
+    assert found(sweep) == before
+
+
+def test_a_technique_that_is_lacking_alone_keeps_its_effect_in_the_recipe(sweep: Path):
+    plan = ablation.plan(sweep)
+    assert plan is not None
+    Plan(plan.arms, {**plan.folders, "mixing alone": plan.folders[BARE]}).write(sweep)
+    assert {key[2] for key in found(sweep) if key[1] == "mixing"} == {"in the recipe"}
+    assert "Left out" not in report.page(collect(sweep))
+
+
 def test_what_the_recipe_lacks_has_no_effect_to_tell_of(sweep: Path):
     plan = ablation.plan(sweep)
     assert plan is not None

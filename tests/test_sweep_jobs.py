@@ -36,6 +36,13 @@ def test_the_same_config_has_one_folder_whatever_it_is_called(tmp_path: Path):
     assert again == first
 
 
+def test_equal_configs_of_a_sweep_are_one_job(tmp_path: Path):
+    named = [("rate=0.1", "0a1b"), ("rate=1e-1", "0a1b"), ("rate=0.2", "77cd")]
+    made = jobs.merged([job(tmp_path / f"{name}-{key}", number) for number, (name, key) in enumerate(named, start=1)])
+    assert [one.folder.name for one in made] == ["rate=0.1-0a1b", "rate=0.1-0a1b", "rate=0.2-77cd"]
+    assert [one.number for one in made] == [1, 2, 3]
+
+
 def test_two_configs_never_share_a_folder(tmp_path: Path):
     overrides = ["optimizer=adam", "optimizer=sgd", "seed=1", "trainer.threads=1", "trainer.batch_size=16"]
     found = {jobs.folder(tmp_path, ["same words"], compose(word)) for word in overrides}
@@ -72,6 +79,7 @@ class _At:
         (["optimizer=sgd", "seed=0,1"], False),  # fixed, no longer varied
         (["optimizer=sgd,adam,adamw", "seed=range(0,9)"], True),  # more values
         (["optimizer=sgd,adam", "seed=0,1", "retry=true"], True),
+        (["optimizer=sgd,adam", "seed=0,1", "resume_mismatch=warn", "tags=[again]"], True),
         (["optimizer=sgd,adam", "seed=0,1", "trainer.epochs=3"], False),
     ],
 )

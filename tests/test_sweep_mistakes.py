@@ -71,6 +71,7 @@ def test_a_study_is_checked_at_its_ends_first(poisoned, tmp_path: Path, words: l
     ("words", "told"),
     [
         (["hydra.launcher.workers=0"], "hydra.launcher.workers=0: should be"),
+        (["init_from=nowhere"], "init_from=nowhere: neither a run folder"),
         (["hydra.launcher.workers=abc"], "hydra.launcher.workers=abc: should be"),
         (["hydra.launcher.time_limit=-1"], "hydra.launcher.time_limit=-1: should be above 0"),
         (["hydra/launcher=submitit", "hydra.launcher.executor=pbs"], "hydra.launcher.executor=pbs: should be 'slurm'"),

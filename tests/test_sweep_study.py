@@ -129,6 +129,18 @@ def test_a_study_keeps_its_choices_and_objectives(tmp_path: Path):
         made(tmp_path, objectives=["val/accuracy"])
 
 
+def test_a_study_is_searched_as_it_was_begun(tmp_path: Path):
+    made(tmp_path, pruner="none", seed=1).ask()
+    for changes, told in (
+        ({"pruner": "median", "seed": 1}, "hydra.sweeper.pruner=median: the study in .* was begun with none"),
+        ({"pruner": "none", "seed": 2}, "hydra.sweeper.seed=2: .* was begun with 1"),
+        ({"sampler": "tpe", "seed": 1}, "hydra.sweeper.sampler=tpe: .* was begun with random"),
+    ):
+        with pytest.raises(UserError, match=told):
+            made(tmp_path, **changes)
+    assert len(made(tmp_path, pruner="none", seed=1, trials=9).study.get_trials()) == 1
+
+
 @pytest.mark.parametrize(
     ("state", "wanted"),
     [("done", "COMPLETE"), ("pruned", "PRUNED"), ("failed", "FAIL"), ("halted", "FAIL"), ("stopped", "RUNNING")],

@@ -70,7 +70,7 @@ def test_a_value_at_which_a_run_did_not_end_is_out(jobs: list[Job]):
         (job.folder / "done.json").unlink(missing_ok=True)
     left = PLAN.chosen(VARIANTS, jobs)
     assert list(left) == [VARIANTS[1]]
-    lines = tuning.told(PLAN, "val/loss", {one[0]: left.get(one) for one in VARIANTS}).splitlines()
+    lines = tuning.told(PLAN, "val/loss", {one[0]: left.get(one) for one in VARIANTS}, 6).splitlines()
     assert lines[0].endswith("by val/loss, 6 runs a variant:")
     assert "left out" in lines[1]
     assert lines[2].strip() == "optimizer=adam: 0.01  val/loss 0.25  (at the end of the values: give more)"
@@ -86,8 +86,17 @@ def test_a_seed_may_not_tune_and_compare():
     PLAN.check([["optimizer=sgd", "seed=0"]])
 
 
-def test_a_variant_is_all_but_the_seed():
-    assert variant(["optimizer=sgd", "seed=3", "data.fold=1"]) == ("optimizer=sgd", "data.fold=1")
+def test_a_variant_is_all_but_seed_and_fold():
+    assert variant(["optimizer=sgd", "seed=3", "data.fold=1"]) == ("optimizer=sgd",)
+
+
+def test_a_variant_is_tuned_on_all_folds_together():
+    folds = tuning.folds([["optimizer=sgd", f"data.fold={fold}", f"seed={seed}"] for fold in (0, 2) for seed in (0, 1)])
+    words = Tuning(values=("1", "2"), seeds=(100,)).trials([("optimizer=sgd",)], folds)
+    shared = "optimizer=sgd", "optimizer.learning_rate"
+    assert words == [
+        [shared[0], f"data.fold={fold}", f"{shared[1]}={value}", "seed=100"] for value in (1, 2) for fold in (0, 2)
+    ]
 
 
 def sweep(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -133,6 +142,7 @@ def test_each_variant_runs_with_its_own_value_and_other_seeds(tmp_path: Path):
     assert again.stdout.count("4 jobs, 4 done before") == 2
     # Tuned once more, a variant has another value: its first runs are no part of the comparison any more.
     content = json.loads((folder / tuning.FILE).read_text())
+    content["chosen"][0]["overrides"].append("retry=true")  # says nothing of the variant
     content["chosen"][0]["value"] = "0.5"
     (folder / tuning.FILE).write_text(json.dumps(content))
     kept = {word for run in find([folder]) for word in run.overrides if word in best}

@@ -49,6 +49,7 @@ CONF = PROJECT / "conf" if (PROJECT / "conf").is_dir() else _HERE / "conf"
 NOT_FIELDS = ("hydra", "resume", "resume_mismatch", "retry")
 # What may differ when a run is continued: it changes no result.
 FREE_ON_RESUME = ("resume", "resume_mismatch", "logger", "hydra", "strategy")
+NOT_OF_SWEEP = ("name=", "tags=", "retry=", "resume_mismatch=", "logger")  # what a sweep may be given anew with
 AUTO = "auto"  # resume=auto: start, continue, or report that the run is complete
 
 # What composing raises; Hydra says "Config group override must be" with a plain ValueError.
@@ -69,7 +70,7 @@ def sweep_folder(name: str, words: Sequence[str]) -> Path:
 
     So the same command finds its jobs again, and one with more values adds to them.
     """
-    words = sorted(word for word in words if not word.startswith(("name=", "retry=", "logger")))
+    words = sorted(word for word in words if not word.startswith(NOT_OF_SWEEP))
     varied = [o.is_sweep_override() for o in OverridesParser.create().parse_overrides(words)]
     keys = [word.split("=")[0] if swept else word for word, swept in zip(words, varied, strict=True)]
     shown = "".join(c if c.isalnum() or c in "=,.+-_" else "_" for c in ",".join(keys) or "default")[:80]

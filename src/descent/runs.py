@@ -17,10 +17,11 @@ from descent.identity import flat
 from descent.types import Record, UserError
 
 # What says nothing of the variant: names, displays, and what tells its repetitions apart.
-REPEATS = ("seed", "data.fold")
+FOLD = "data.fold"
+REPEATS = ("seed", FOLD)
 TUNING = "tuning"  # the folder of a sweep's runs that set each variant's rate: no part of its comparison
 CHOSEN = "tuning.json"  # what they led to
-OUTSIDE = ("name", "tags", "logger", "resume", "hydra")
+OUTSIDE = ("name", "tags", "logger", "resume", "resume_mismatch", "retry", "hydra")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,14 +124,17 @@ def _superseded(run: FinishedRun) -> bool:
     if not path.exists():
         return False
     tuned = json.loads(path.read_text(encoding="utf-8"))
-    words = [word for word in run.overrides if not word.startswith("seed=")]
-    value = [word for word in words if word.startswith(f"{tuned['key']}=")]
-    variant = sorted(set(words) - set(value))
+    words = _of_variant(run.overrides)
+    value = {word for word in words if word.startswith(f"{tuned['key']}=")}
     return any(
-        sorted(one["overrides"]) == variant and value != [f"{tuned['key']}={one['value']}"]
+        _of_variant(one["overrides"]) == words - value and value != {f"{tuned['key']}={one['value']}"}
         for one in tuned["chosen"]
         if "overrides" in one
     )
+
+
+def _of_variant(words: Iterable[str]) -> set[str]:
+    return {word for word in words if not _outside(word.lstrip("+~").split("=")[0])}
 
 
 def variants(runs: Sequence[FinishedRun]) -> list[Variant]:

@@ -77,8 +77,12 @@ class Plan(NamedTuple):
     @property
     def idle(self) -> list[str]:
         """Techniques and levels that change nothing: they are so in the recipe already."""
-        same = [arm for arm in self.arms if arm.subject and self.folders[arm.name] == self.folders[arm.reference]]
-        return list(dict.fromkeys(arm.subject for arm in same))
+        acting = {arm.subject for arm in self.arms if not self.is_idle(arm)}
+        return list(dict.fromkeys(arm.subject for arm in self.arms if arm.subject and arm.subject not in acting))
+
+    def is_idle(self, arm: Arm) -> bool:
+        """Whether its runs are those of the arm it is compared with."""
+        return bool(arm.subject) and self.folders[arm.name] == self.folders[arm.reference]
 
 
 def plan(sweep: Path) -> Plan | None:

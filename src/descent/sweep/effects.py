@@ -12,7 +12,7 @@ import numpy as np
 
 from descent import display, plot
 from descent.callback import higher_is_better
-from descent.folder import write_atomic
+from descent.folder import RunFolder, write_atomic
 from descent.plot import APART, VALIDATION, figure, styled
 from descent.runs import FinishedRun, read
 from descent.statistics import Estimate, holm, paired
@@ -69,14 +69,15 @@ def measured(sweep: Path, found: Plan) -> list[Effect]:
     full = [run for run in runs[FULL] if run]
     if not full:
         raise UserError(f"{sweep}: no run of the full recipe is completed")
-    idle = set(found.idle)
-    compared = [arm for arm in found.arms if arm.subject and arm.subject not in idle]
+    compared = [arm for arm in found.arms if arm.subject and not found.is_idle(arm)]
     names = [name for name in METRICS if all(name in run.summary for run in full)][:2]
     return [effect for name in names for effect in _of_metric(compared, runs, name)]
 
 
 def _completed(folder: Path) -> FinishedRun | None:
-    return read(folder) if (folder / "done.json").exists() else None
+    """A run that is completed, if its figures are still to be drawn, too."""
+    done = (folder / "done.json").exists() or RunFolder(folder).undrawn.exists()
+    return read(folder) if done else None
 
 
 def _of_metric(compared: Sequence[Arm], runs: Mapping[str, Sequence[FinishedRun | None]], name: str) -> list[Effect]:

@@ -102,6 +102,15 @@ def folder(sweep: Path, named: Sequence[str], experiment: Experiment) -> Path:
     return there[0] if there else sweep / f"{_words(named)}-{key}"
 
 
+def merged(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs; those with the same config have one folder, that of the first."""
+    first: dict[tuple[Path, str], Path] = {}
+    keys = [(job.folder.parent, job.folder.name.rpartition("-")[2]) for job in jobs]
+    return [
+        dataclasses.replace(job, folder=first.setdefault(key, job.folder)) for job, key in zip(jobs, keys, strict=True)
+    ]
+
+
 def fingerprint(experiment: Experiment) -> str:
     """The identity of a run, which leaves absolute paths out; two jobs of a sweep may differ in nothing else."""
     config = as_config(experiment)

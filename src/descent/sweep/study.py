@@ -135,11 +135,24 @@ class Study:
         self.study = optuna.create_study(study_name=NAME, storage=store, directions=directions, load_if_exists=True)
         if self.study.user_attrs.get("objectives", list(self.objectives)) != list(self.objectives):
             raise UserError(f"{self.folder}: its study has other objectives; give the sweep another name")
+        self._check_search()
         known = self.study.get_trials(deepcopy=False)
         for key in self.space:
             self._check(key, known)
         self.study.sampler = sampler(self.settings.sampler, self.space, self.settings.seed, len(known))
         self.study.set_user_attr("objectives", list(self.objectives))
+
+    def _check_search(self) -> None:
+        """How it is searched stays as it was begun: trials that were chosen in another way are no part of it."""
+        for name in ("sampler", "pruner", "seed"):
+            now = getattr(self.settings, name)
+            begun = self.study.user_attrs.get(name, now)
+            if begun != now:
+                raise UserError(
+                    f"hydra.sweeper.{name}={now}: the study in {self.folder} was begun with {begun}; "
+                    "give another name, as in name=again"
+                )
+            self.study.set_user_attr(name, now)
 
     def _check(self, key: str, known: Sequence[FrozenTrial]) -> None:
         """Bounds may be moved; choices may not."""

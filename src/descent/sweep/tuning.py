@@ -24,7 +24,7 @@ from descent.sweep.job import Job, before
 from descent.types import Names, UserError, Whole, part
 
 FILE, FOLDER = runs.CHOSEN, runs.TUNING
-Variant = tuple[str, ...]  # all overrides of a run but its seed
+Variant = tuple[str, ...]  # all overrides of a run but its seed and fold
 
 
 @part
@@ -41,12 +41,13 @@ class Tuning:
     values: Annotated[Names, Field(min_length=2)]
     seeds: Annotated[tuple[Whole, ...], Field(min_length=1)]
 
-    def trials(self, variants: Sequence[Variant]) -> list[list[str]]:
-        """The overrides of the runs that tune: the same number for each variant."""
+    def trials(self, variants: Sequence[Variant], folds: Sequence[str] = ()) -> list[list[str]]:
+        """The overrides of the runs that tune: the same number for each variant, on every one of the folds."""
         return [
-            [*variant, f"{self.key}={value}", f"seed={seed}"]
+            [*variant, *fold, f"{self.key}={value}", f"seed={seed}"]
             for variant in variants
             for value in self.values
+            for fold in ([[fold] for fold in folds] or [[]])
             for seed in self.seeds
         ]
 
@@ -62,7 +63,7 @@ class Tuning:
 
     def chosen(self, variants: Sequence[Variant], jobs: Sequence[Job]) -> dict[Variant, Choice]:
         """The best value of each variant, from the jobs of `trials`; a value counts if all its runs are completed."""
-        shape = (len(variants), len(self.values), len(self.seeds))
+        shape = (len(variants), len(self.values), -1)
         reached = np.array([_reached(job) for job in jobs]).reshape(shape).mean(axis=2)
         sign = 1.0 if higher_is_better(jobs[0].monitor, "auto") else -1.0
         found = {}
@@ -93,7 +94,12 @@ class Choice(NamedTuple):
 
 
 def variant(words: Sequence[str]) -> Variant:
-    return tuple(word for word in words if not word.startswith("seed="))
+    return tuple(word for word in words if word.split("=")[0] not in runs.REPEATS)
+
+
+def folds(words: Sequence[Sequence[str]]) -> list[str]:
+    """The overrides that set a fold, each once."""
+    return list(dict.fromkeys(word for own in words for word in own if word.split("=")[0] == runs.FOLD))
 
 
 def _reached(job: Job) -> float:
@@ -114,9 +120,9 @@ def read(sweep: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def told(tuning: Tuning, monitor: str, chosen: Mapping[str, Choice | None]) -> str:
-    """What was chosen, for a terminal."""
-    lines = [f"tuned   {tuning.key} by {monitor}, {len(tuning.values) * len(tuning.seeds)} runs a variant:"]
+def told(tuning: Tuning, monitor: str, chosen: Mapping[str, Choice | None], count: int) -> str:
+    """What was chosen with so many runs a variant, for a terminal."""
+    lines = [f"tuned   {tuning.key} by {monitor}, {count} runs a variant:"]
     for label, choice in chosen.items():
         if choice is None:
             lines.append(f"        {label or 'the run'}: left out, as at no value all runs came to their end")

@@ -97,7 +97,7 @@ class SweepLauncher(Launcher):
             folder: where their folders are; None: the sweep's own.
         """
         from descent.config import fail
-        from descent.sweep.job import distinct
+        from descent.sweep.job import distinct, merged
         from descent.types import UserError
 
         setup_globals()
@@ -105,7 +105,7 @@ class SweepLauncher(Launcher):
         try:
             self.settings = self._built()
             named = named or distinct(job_overrides)
-            return [self.job(words, first + i, named[i], folder) for i, words in enumerate(job_overrides)]
+            return merged([self.job(words, first + i, named[i], folder) for i, words in enumerate(job_overrides)])
         except UserError as error:
             _leave_nothing(self.sweep)
             fail(str(error))
@@ -127,6 +127,7 @@ class SweepLauncher(Launcher):
         Raises:
             UserError: they are wrong.
         """
+        from descent import initial
         from descent.config import reworded, to_experiment
         from descent.sweep import job
         from descent.types import UserError
@@ -136,7 +137,7 @@ class SweepLauncher(Launcher):
             config = self.hydra_context.config_loader.load_sweep_config(self.config, list(words))
             if config.get("resume"):
                 raise UserError("resume: a sweep continues by itself; give the same command again")
-            experiment = to_experiment(config)
+            experiment = initial.checked(to_experiment(config))
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
         except Exception as error:  # composition: whatever Hydra raises is reworded

@@ -87,14 +87,15 @@ class GridSweeper(BasicSweeper):
         labels = {tuning.variant(own): tuning.variant(called) for own, called in zip(words, named, strict=True)}
         variants, folder = list(labels), self.launcher.sweep / tuning.FOLDER
         self._check_seeds(words, plan)
-        called = plan.trials(list(labels.values()))
-        jobs = self.launcher.checked(plan.trials(variants), 0, named=called, folder=folder)
+        folds = tuning.folds(words)
+        called = plan.trials(list(labels.values()), folds)
+        jobs = self.launcher.checked(plan.trials(variants, folds), 0, named=called, folder=folder)
         if (code := self.launcher.conduct(jobs, folder)) == closing.STOPPED:
             raise SystemExit(code)
         chosen = plan.chosen(variants, jobs)
         shown = {" ".join(labels[one]): chosen.get(one) for one in variants}
         tuning.write(self.launcher.sweep, plan, jobs[0].monitor, shown)
-        print(f"\n{tuning.told(plan, jobs[0].monitor, shown)}\n", flush=True)
+        print(f"\n{tuning.told(plan, jobs[0].monitor, shown, len(jobs) // len(variants))}\n", flush=True)
         best = {one: [f"{plan.key}={choice.value}"] for one, choice in chosen.items()}
         return [best.get(tuning.variant(own)) for own in words], code
 
