@@ -122,7 +122,10 @@ def launch(how: Launch, overrides: list[str]) -> int:
 def main() -> None:
     how, overrides = parted(Launch, script_words(__doc__))
     # Composed here, so that a mistake is told once.
-    compose("strategy=multi_worker", *(word for word in overrides if not word.startswith("hydra")))
+    compose(
+        "strategy=multi_worker",
+        *(word for word in overrides if not word.startswith("hydra") or word.startswith("hydra.searchpath=")),
+    )
     keys = {word.split("=")[0]: word.partition("=")[2] for word in overrides}
     if keys.get("resume", "auto") != "auto":
         raise UserError(f"resume={keys['resume']}: write hydra.run.dir={keys['resume']}; what is there is continued")

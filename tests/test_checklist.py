@@ -125,6 +125,7 @@ def test_the_recipe_passes_every_point(monkeypatch):
         ("regularization", "note", ["regularization=none", "optimizer=sgd"]),
         ("regularization", "pass", ["regularization=none", "optimizer=adamw"]),
         ("regularization", "pass", ["regularization.dropout=[0.0,0.1]", "optimizer=sgd"]),
+        ("regularization", "pass", ["regularization=gradient_noise", "optimizer=sgd"]),
         ("early stopping", "note", ["callback.early_stopping=null"]),
         ("early stopping", "note", ["trainer.epochs=20"]),
         ("early stopping", "pass", ["trainer.epochs=21"]),

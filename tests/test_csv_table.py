@@ -116,7 +116,7 @@ def test_classes_are_words_or_few_whole_numbers_unless_told(write):
 
 def test_the_test_rows_may_have_a_file_of_their_own(write):
     table = CsvTable(path=write(people()), target="price", test_path=write(people(rows=9)))
-    assert table.spec.sizes == {"train": 50, "validation": 10, "test": 9}
+    assert table.spec.sizes == {"train": 51, "validation": 9, "test": 9}  # 15 % of the 60 that are not the test
     assert table.fit().parts["test"].tolist() == list(range(60, 69))
 
 
@@ -212,3 +212,12 @@ def test_a_run_keeps_its_encoding_and_refuses_another_file(write, tmp_path):
     with pytest.raises(UserError, match="not the one this run was made with"):
         CsvTable(path=path, target="price").kept(tmp_path).fit()
     assert table.kept(tmp_path / "nothing") is table
+
+
+@pytest.mark.parametrize(("cell", "said"), [("12kg", "row 3, column x: '12kg' is no number"), ("", "row 3")])
+def test_what_is_wrong_in_the_file_of_the_test_is_told_of_that_file(write, cell: str, said: str):
+    lines = "".join(f"{i},{i % 5 + 0.5}\n" for i in range(40))
+    own = write(f"x,y\n1,2.5\n{cell or 3},{'' if not cell else 1.5}\n" + lines)
+    table = CsvTable(path=write("x,y\n" + lines), target="y", test_path=own, max_bad=0)
+    with pytest.raises(UserError, match=f"^data.test_path={own}.*{said}"):
+        table.fit()

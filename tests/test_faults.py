@@ -110,6 +110,15 @@ class Killed(Exception):
     """Stands for a kill."""
 
 
+def test_rollback_goes_past_a_checkpoint_of_ruined_weights(quick, tmp_path):
+    """The first update ruins the weights, and they are saved: at step 2 they fail whatever the rate is."""
+    run = quick(
+        "optimizer=sgd", "optimizer.learning_rate=1e30", "schedule=constant", "trainer.nonfinite=rollback",
+        "trainer.rollback_factor=1e-32", "callback.checkpoint.every=1st", "regularization=none",
+    ).run(tmp_path / "run")  # fmt: skip
+    assert (run.summary["status"], run.summary["rollbacks"]) == ("completed", 1)
+
+
 def test_rollback_cures_a_rate_that_ruins_and_survives_a_kill(quick, tmp_path, monkeypatch):
     words = (
         "optimizer=sgd", "optimizer.learning_rate=1e30", "schedule=constant", "trainer.nonfinite=rollback",

@@ -142,6 +142,8 @@ def test_a_long_table_shows_its_first_rows():
     [
         (np.zeros((4, 4)), r"the shape is \(4, 4\); this run takes \(12, 10, 1\), or many of them"),
         (np.full((12, 10), 0.5), "these are no raw elements of this run, which are uint8, from 0 to 255"),
+        (np.full((12, 10), -1), "these are no raw elements of this run, which are uint8, from 0 to 255"),
+        (np.full((12, 10), "a"), "these are no raw elements of this run, which are uint8, from 0 to 255"),
         (np.full((12, 10), 300), "these are no raw elements of this run, which are uint8, from 0 to 255"),
         (np.array(["a"]), "the shape is"),
         (np.array([None]), "not a readable .npy file"),

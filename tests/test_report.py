@@ -69,3 +69,9 @@ def test_classes_without_names_are_numbers():
     spec = Spec(kind="image", shape=(4, 4, 1), sizes={"train": 1}, num_classes=3)
     assert spec.class_names == ("0", "1", "2")
     assert report.caption(spec, np.array([0.0, 1.0, 0.0])) == "1"
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 2), (1, 6, 1), (6, 1, 3), (1, 6, 3), (4, 4, 5)], ids=str)
+def test_images_of_any_number_of_channels_are_drawn(shape: tuple[int, ...]):
+    pictures = np.linspace(0, 1, 2 * int(np.prod(shape))).reshape(2, *shape)
+    assert plot.images(pictures, ["a", "b"], "both").axes

@@ -65,6 +65,15 @@ def test_several_milestones_are_counted_from_the_start_of_the_run_also_after_a_w
     np.testing.assert_array_equal(schedule(middles(90))[after:], (0.5 ** ((s >= 20) + 1.0 * (s >= 45)))[after:])
 
 
+@pytest.mark.parametrize(
+    "part", [MultiStep(milestones=("3st",), gamma=0.1, warmup="10st"), Step(every="3st", gamma=0.1, warmup="10st")]
+)
+def test_a_drop_within_the_warmup_holds_from_its_step_on(part):
+    found = with_fractions(part, Clock(20, 10))(middles(20))
+    drops = np.minimum(np.arange(20) // 3, 99 if isinstance(part, Step) else 1)
+    np.testing.assert_allclose(found, np.minimum(1, (np.arange(20) + 0.5) / 10) * 0.1**drops, rtol=1e-12)
+
+
 @pytest.mark.parametrize("steps_per_epoch", [12.5, 36.5, 0.5, 7.3])
 def test_a_milestone_at_the_middle_of_a_step_holds_for_that_step(steps_per_epoch):
     steps = 111

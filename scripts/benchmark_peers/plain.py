@@ -7,6 +7,7 @@ import keras
 from benchmark_peers import plain_texts
 from descent.model import Cnn
 from descent.model.base import finish, kernels, start
+from descent.model.convolution import Conv2D
 from descent.model.layers import BatchNormalization, Dropout
 from descent.types import Regularization, Spec
 
@@ -32,6 +33,8 @@ def _plain(layer: keras.Layer) -> keras.Layer:
     if type(layer) is Dropout:
         kind = keras.layers.SpatialDropout2D if config["spatial"] else keras.layers.Dropout
         return kind(config["rate"], name=layer.name)
+    if isinstance(layer, Conv2D):
+        return keras.layers.Conv2D.from_config(config)
     return type(layer).from_config(config)
 
 

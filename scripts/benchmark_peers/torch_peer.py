@@ -18,6 +18,14 @@ from descent.augmentation import FlipCrop, Mixing, NoMixing, NoSampleAugmentatio
 from descent.loss import CrossEntropy, MeanSquaredError
 from descent.optimizer import SGD, Adam
 
+# What the peer does not have, and the value at which that is no matter.
+PLAIN = {
+    "model.activation": "relu", "model.norm": "none", "model.residual": False,
+    "optimizer.amsgrad": False, "optimizer.centralize": False, "optimizer.decay_all": False,
+    "optimizer.frozen": None, "optimizer.layer_decay": 1.0, "optimizer.multipliers": (),
+    "loss.class_weights": (), "regularization.recurrent_dropout": 0.0,
+}  # fmt: skip
+
 
 def train(task: Task, turns: Turns, *, compiled: bool = False, bfloat16: bool = False, plain: bool = False) -> None:
     """Plain is as in the tutorials: a `DataLoader`, and the optimizer with its defaults."""
@@ -44,7 +52,8 @@ def train(task: Task, turns: Turns, *, compiled: bool = False, bfloat16: bool = 
             total, step = total + loss.item(), step + 1
             right(task, outputs, targets).mean().item()
             if step % task.evaluate_every == 0:
-                evaluate(forward, model, task, layout)
+                with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+                    evaluate(forward, model, task, layout)
             if step % min(10, task.epoch) == 0 or step == 1:
                 turns(step, total / (1 if step == 1 else min(10, task.epoch)))
                 total = 0.0
@@ -56,9 +65,15 @@ def check(task: Task) -> None:
     if not known or getattr(parts.batch, "mode", "batch") != "batch":
         raise UserError("benchmark: the PyTorch peer does augmentation=flip_crop, mixup, cutmix or none, by batches")
     losses = CrossEntropy, MeanSquaredError
-    if type(task.experiment.loss) not in losses or not isinstance(task.experiment.optimizer, (Adam, SGD)):
+    optimizer = task.experiment.optimizer
+    if type(task.experiment.loss) not in losses or not isinstance(optimizer, (Adam, SGD)):
         wanted = "loss=cross_entropy or mse with optimizer=adam, adamw, momentum or nesterov"
         raise UserError(f"benchmark: the PyTorch peer does {wanted}")
+    for name, plain in PLAIN.items():
+        group, _, field = name.partition(".")
+        value = getattr(getattr(task.experiment, group), field, plain)
+        if value != plain:
+            raise UserError(f"benchmark: the PyTorch peer does not know {name}={value}")
 
 
 def loss_of(task: Task, outputs: Tensor, targets: Tensor) -> Tensor:

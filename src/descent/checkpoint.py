@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
 import zipfile
@@ -123,11 +124,11 @@ def write(folder: Path, name: str, files: dict[str, bytes], about: dict[str, Any
     return final
 
 
-def newest(folder: Path, *, periodic: bool = False) -> tuple[Saved | None, list[str]]:
-    """The newest valid checkpoint (of the periodic ones), and what is wrong with newer ones that were passed over."""
+def newest(folder: Path, *, periodic: bool = False, below: float = math.inf) -> tuple[Saved | None, list[str]]:
+    """The newest valid checkpoint (of the periodic ones, before step `below`), and what is wrong with newer ones."""
     passed: list[str] = []
     for path in _found(folder):
-        if periodic and not _is_periodic(path):
+        if int(path.name[5:]) >= below or (periodic and not _is_periodic(path)):
             continue
         try:
             return read(path), passed

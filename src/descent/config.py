@@ -130,7 +130,12 @@ def _class(target: str | None) -> type | None:
 
 def saved_overrides(overrides: list[str]) -> list[str]:
     """Overrides that a run being continued must not be given."""
-    return [word for word in overrides if re.split(r"[./=@]", word.lstrip("+~"))[0] not in FREE_ON_RESUME]
+    return [word for word in overrides if _group(word) not in FREE_ON_RESUME]
+
+
+def _group(word: str) -> str:
+    """The first part of an override's key, as in `logger` of `+logger.wandb.mode=offline`."""
+    return re.split(r"[./=@]", word.lstrip("+~"))[0]
 
 
 def planned(config: DictConfig, overrides: list[str], folder: str | Path) -> Experiment:
@@ -152,7 +157,7 @@ def planned(config: DictConfig, overrides: list[str], folder: str | Path) -> Exp
     if refused := saved_overrides(overrides):
         raise UserError(f"{refused[0]}: a run is continued with its own config; only logger and strategy may differ")
     saved = load_experiment(config.resume)
-    given = {re.split(r"[./=]", word)[0] for word in overrides} & {"logger", "strategy"}
+    given = {_group(word) for word in overrides} & {"logger", "strategy"}
     composed = to_experiment(config) if given else saved
     return dataclasses.replace(saved, **{name: getattr(composed, name) for name in given})
 

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field
 from descent import initial, metric, replicas
 from descent.augmentation import NoMixing, NoSampleAugmentation
 from descent.averaging import NoAveraging
-from descent.callback import Checkpoint
+from descent.callback import Checkpoint, Plateau
 from descent.clipping import NoClipping
 from descent.folder import RunFolder
 from descent.identity import as_config, flat, identity
@@ -134,7 +134,7 @@ class Experiment:
         _check_labels(self, spec)
         _check_class_weights(self, spec)
         _check_schedule(self)
-        _check_monitors(self, spec)
+        _check_callbacks(self, spec)
         _check_replicas(self)
 
     @cached_property
@@ -308,9 +308,13 @@ def _check_replicas(run: Experiment) -> None:
         raise ValueError(str(error)) from error
 
 
-def _check_monitors(run: Experiment, spec: Spec) -> None:
+def _check_callbacks(run: Experiment, spec: Spec) -> None:
     known = [f"val/{name}" for name in metric.names(spec)]
     for name, callback in run.callback.items():
         monitor = getattr(callback, "monitor", known[0])
         if monitor not in known:
             raise ValueError(f"callback.{name}.monitor={monitor} is not evaluated; choose one of {', '.join(known)}")
+    for kind in (Checkpoint, Plateau):  # the best weights, and what is left of the rate, are one of each
+        several = [name for name, callback in run.callback.items() if isinstance(callback, kind)]
+        if len(several) > 1:
+            raise ValueError(f"callback.{several[1]}: callback.{several[0]} is a {kind.__name__} already")

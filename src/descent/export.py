@@ -233,7 +233,7 @@ def _in_float32(experiment: Experiment, built: Built) -> keras.Model:
         return built.state.model
     keras.config.set_dtype_policy("float32")
     model = experiment.model.build(built.pipeline.spec, experiment.regularization)
-    model.set_weights([np.array(v) for v in built.state.model.variables])
+    model.set_weights([np.array(v) for v in built.state.model.weights])
     return model
 
 

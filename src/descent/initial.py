@@ -88,7 +88,7 @@ def put(state: State, given: Weights, source: str) -> list[str]:
     Raises:
         UserError: nothing matches.
     """
-    variables = state.model.variables
+    variables = [v for v in state.model.variables if not v.path.endswith("seed_generator_state")]  # of the seed
     matched = [v for v in variables if v.path in given and tuple(v.shape) == given[v.path].shape]
     if not any(v.trainable for v in matched):
         raise UserError(f"init_from={source}: none of its variables has the path and shape of one of this model")

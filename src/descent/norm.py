@@ -44,7 +44,8 @@ def total(values: tf.Tensor) -> tf.Tensor:
 def unit_axes(kernel: tf.Tensor | keras.Variable) -> list[int]:
     """The axes over which the weights of one unit lie.
 
-    All but the last; of a depthwise kernel [k l c 1], each of whose channels is a unit, the first two.
+    All but the last; of a depthwise kernel [k l c 1], each of whose channels is a unit, the first two. (A
+    plain convolution with one filter has such a kernel, too, and is treated alike: shapes do not tell them apart.)
     """
     axes = list(range(len(kernel.shape) - 1))
     return axes[:2] if len(axes) == 3 and kernel.shape[-1] == 1 else axes

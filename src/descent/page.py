@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,13 @@ def embedded(content: bytes, kind: Literal["png", "svg+xml"]) -> str:
 def reproduction(environment: dict[str, Any], *, alone: bool) -> tuple[str, dict[str, Any]]:
     """The command that makes a run (or, not alone, the sweep it is part of) again, and what else it depends on."""
     typed, overrides = environment.get("command", []), environment.get("overrides", [])
-    words = ["train.py", *overrides] if alone and overrides else typed
+    words = ["train.py", *overrides, *_beside(typed, overrides)] if alone and overrides else typed
     rest = {key: value for key, value in environment.items() if key not in ("command", "overrides", "seed")}
     return shlex.join(["python", *words]), rest
+
+
+def _beside(typed: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """What else a run of a sweep takes: where its options are, and to be one run where an experiment is a sweep."""
+    found = [word for word in typed if word.startswith("hydra.searchpath=")]
+    job = any(word not in typed for word in overrides)
+    return found + ["hydra.mode=RUN"] * (job and any(word.startswith("experiment=") for word in overrides))

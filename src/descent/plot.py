@@ -302,9 +302,14 @@ def _grid(axis: Axes, pictures: np.ndarray, captions: Sequence[str], columns: in
     for i, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
         left, bottom = i % columns + gap, (i // columns + 1) * tall
         extent = (left, left + 1 - 2 * gap, bottom - gap, bottom - 1 + gap)
-        axis.imshow(np.clip(picture, 0, 1).squeeze(), extent=extent, **shown)
+        axis.imshow(_visible(np.clip(picture, 0, 1)), extent=extent, **shown)
         axis.text(left + 0.5 - gap, bottom - 1 + gap / 2, literal(caption), ha="center", va="bottom", fontsize=6)
     axis.set(xlim=(0, columns), ylim=(rows * tall, 0), aspect=height / width)
+
+
+def _visible(picture: np.ndarray) -> np.ndarray:
+    """An image [h w c] as it can be drawn: of other than three channels their mean, as grey."""
+    return picture if picture.shape[-1] == 3 else picture.mean(axis=-1)
 
 
 @styled

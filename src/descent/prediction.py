@@ -161,13 +161,25 @@ def _arrays(path: Path, spec: Spec, dtype: np.dtype) -> Iterator[Named]:
             break
     else:
         raise UserError(f"inputs={path}: the shape is {array.shape}; this run takes {spec.shape}, or many of them")
-    raw = many.astype(dtype)
-    if np.issubdtype(dtype, np.integer) and not np.array_equal(raw, many):
-        top = f", from 0 to {1 / spec.scale:.4g}" if spec.kind == "image" else ""
+    raw = _raw(many, spec, dtype)
+    if raw is None:
+        tops = {"image": 1 / spec.scale, "text": spec.vocabulary - 1}
+        top = f", from 0 to {tops[spec.kind]:.4g}" if spec.kind in tops else ""
         raise UserError(f"inputs={path}: these are no raw elements of this run, which are {np.dtype(dtype)}{top}")
     for first in range(0, len(raw), BATCH):
         part = raw[first : first + BATCH]
         yield [f"{path.name}[{first + i}]" for i in range(len(part))], part
+
+
+def _raw(many: np.ndarray, spec: Spec, dtype: np.dtype) -> np.ndarray | None:
+    """Elements in the type of the run's data; None where they cannot be such."""
+    if not np.issubdtype(many.dtype, np.number) and many.dtype != bool:
+        return None
+    raw = many.astype(dtype)
+    whole = not np.issubdtype(dtype, np.integer) or np.array_equal(raw, many)
+    highest = {"image": 1 / spec.scale * (1 + 1e-6), "text": spec.vocabulary - 1}.get(spec.kind)
+    inside = highest is None or not raw.size or bool(raw.min() >= 0 and raw.max() <= highest)
+    return raw if whole and inside and bool(np.isfinite(raw).all()) else None
 
 
 # --- in words ------------------------------------------------------------------------------------------------------

@@ -67,6 +67,8 @@ def _devices(value: Any) -> Any:
     number = isinstance(value, int) and not isinstance(value, bool) and value > 0
     if not (value is None or names or number):
         raise ValueError("should be a number of devices, of at least 1, or a list of names as in [GPU:0,GPU:2]")
+    if names and len(set(value)) < len(value):
+        raise ValueError("should name each device once")
     return tuple(value) if names else value
 
 

@@ -366,7 +366,10 @@ class Averaging(Protocol):
 
 
 class Verdict(NamedTuple):
-    """What a callback says after an evaluation: stop (why), keep these weights as the best, multiply the rate."""
+    """What a callback says after an evaluation: stop (why), keep these weights as the best, multiply the rate.
+
+    With `best` its memory has the `monitor`, `value` and `step` that are the best.
+    """
 
     memory: dict[str, Any]
     stop: str = ""

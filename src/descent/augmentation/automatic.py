@@ -39,7 +39,7 @@ def _operations(value: Any) -> Any:
 
 Operations = Annotated[tuple[Operation, ...], BeforeValidator(_operations)]
 MOVES = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
-LEVELS = 30  # full strength, in the papers' unit of magnitude
+LEVELS = 30  # full strength, as in TrivialAugment and in torchvision; RandAugment's paper goes to 10
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,6 +21,10 @@ LEAK = 0.01  # share of a split also found in another: real collections have som
 FEWEST_HELD_OUT = 225  # an accuracy of 90 % has a standard error of 2 points on so many, sqrt(.9 .1 / n)
 FEWEST_UPDATES = 10  # an epoch: with fewer, the batch is nearly the whole set and its noise helps no more
 SMALLEST_BATCH = 8  # below it batch statistics are mostly noise (Wu & He 2018, group normalization, figure 1)
+REGULARIZATIONS = (
+    "l1", "l2", "dropout", "spatial_dropout", "recurrent_dropout", "word_dropout", "stochastic_depth", "max_norm",
+    "gradient_noise", "label_smoothing",
+)  # fmt: skip
 FEWEST_ROWS = 20  # of training in the log: a curve of fewer points hides spikes
 
 
@@ -67,7 +71,8 @@ def _augmentation(run: Experiment) -> Line:
     off = isinstance(sample, NoSampleAugmentation) and isinstance(batch, NoMixing)
     finding = "off" if off else f"{type(sample).__name__} of samples, {type(batch).__name__} of batches"
     image = run.data.spec.kind == "image"
-    return judged(off and image, "note", "augmentation", finding, "augmentation=standard or mixup_cutmix")
+    advice = "augmentation=standard or mixup_cutmix" if run.data.spec.num_classes else "augmentation=standard"
+    return judged(off and image, "note", "augmentation", finding, advice)
 
 
 def _schedule(run: Experiment) -> Line:
@@ -80,11 +85,13 @@ def _schedule(run: Experiment) -> Line:
 
 
 def _regularization(run: Experiment) -> Line:
-    names = ("l1", "l2", "dropout", "spatial_dropout", "stochastic_depth", "max_norm", "label_smoothing")
-    rates = {name: getattr(run.regularization, name, 0.0) for name in names}
+    rates = {name: getattr(run.regularization, name, 0.0) for name in REGULARIZATIONS}
     rates["weight_decay"] = getattr(run.optimizer, "weight_decay", 0.0)
     chosen = ", ".join(f"{name} {rate}" for name, rate in rates.items() if np.any(np.asarray(rate)))
-    return judged(not chosen, "note", "regularization", chosen or "none", "regularization=standard")
+    return judged(
+        not chosen, "note", "regularization", chosen or "none",
+        "regularization=standard" if run.data.spec.num_classes else "regularization=dropout",
+    )  # fmt: skip
 
 
 def _evaluations(run: Experiment) -> int:

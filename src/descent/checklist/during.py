@@ -47,7 +47,7 @@ ERROR_GAP = 1.5  # of validation over training error, for real targets
 def during(experiment: Experiment, rows: Rows) -> list[Line]:
     """What the log shows; a point that too few rows say nothing about is left out."""
     lines = (
-        _finite(rows),
+        _finite(experiment, rows),
         _course(rows),
         _chance(experiment, rows),
         _rate(rows),
@@ -59,11 +59,13 @@ def during(experiment: Experiment, rows: Rows) -> list[Line]:
     return [line for line in lines if line]
 
 
-def _finite(rows: Rows) -> Line | None:
+def _finite(experiment: Experiment, rows: Rows) -> Line | None:
     flags = series(rows, "train/finite")[1]
     if not len(flags):
         return None
-    lost = int(np.sum(flags == 0))
+    losses = series(rows, "train/loss")[1]
+    overflows = experiment.trainer.precision == "mixed_float16"  # their loss is finite, and the scale is halved
+    lost = int(np.sum((flags == 0) & ~(overflows & np.isfinite(losses))))
     finding = f"{lost} of {len(flags)} logged steps with a loss or gradient that is not finite"
     return judged(lost > 0, "warning", "finite", finding, "lower the rate, or clipping=global_norm")
 

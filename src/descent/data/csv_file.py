@@ -29,15 +29,21 @@ class Sheet(NamedTuple):
         columns: the cells of each column, by name, stripped.
         lines: the number of each row's line in the file, which begins with the header on line 1.
         digest: of its bytes.
+        below: how the file of its last rows is called, where these are of another, and which row is the first of them.
     """
 
     where: str
     columns: dict[str, np.ndarray]
     lines: np.ndarray
     digest: str
+    below: tuple[str, int] | None = None
+
+    def origin(self, row: int) -> str:
+        """The key and the file that a row is from."""
+        return self.below[0] if self.below and row >= self.below[1] else self.where
 
     def place(self, row: int, name: str) -> str:
-        return f"{self.where}: row {self.lines[row]}, column {name}"
+        return f"{self.origin(row)}: row {self.lines[row]}, column {name}"
 
 
 def read(key: str, path: str, encoding: str, separator: str) -> Sheet:

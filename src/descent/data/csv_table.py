@@ -98,7 +98,8 @@ class CsvTable(Table):
                 raise UserError(f"{other.where}: column {lacking[0]} of {one.where} is missing")
         columns = {name: np.concatenate([cells, own.columns[name]]) for name, cells in sheet.columns.items()}
         lines = np.concatenate([sheet.lines, own.lines])
-        return Sheet(sheet.where, columns, lines, sheet.digest + own.digest), len(own.lines)
+        below = own.where, len(sheet.lines)
+        return Sheet(sheet.where, columns, lines, sheet.digest + own.digest, below), len(own.lines)
 
     def _check_names(self, sheet: Sheet) -> None:
         for key, names in (("target", (str(self.target),)), ("categorical", self.categorical), ("drop", self.drop)):
@@ -126,8 +127,9 @@ class CsvTable(Table):
         lost = np.flatnonzero(~known)
         if not len(lost):
             return ()
-        rows = few(str(sheet.lines[row]) for row in lost)
-        told = f"{sheet.where}: {len(lost)} of {len(known)} rows have no value in column {self.target} (row {rows})"
+        where = sheet.origin(int(lost[0]))
+        rows = few(str(sheet.lines[row]) for row in lost if sheet.origin(int(row)) == where)
+        told = f"{where}: {len(lost)} of {len(known)} rows have no value in column {self.target} (row {rows})"
         if len(lost) > self.max_bad * len(known):
             raise UserError(f"{told}, more than data.max_bad={self.max_bad:g} of them")
         return (f"{told}; they are left out",)

@@ -70,6 +70,9 @@ class Docstrings(Text):
     largest: Count = 6_000
     shortest: Count = 8
 
+    def encode(self, texts: list[str]) -> np.ndarray:
+        return super().encode([masked(text) for text in texts])
+
     def source(self) -> Any:
         versions = {name: _version(distribution) for name, distribution in LIBRARIES.items()}
         return [versions, self.files, self.largest, self.shortest]

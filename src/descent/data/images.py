@@ -78,7 +78,7 @@ class KnownImages(Splitting):
     def _read(self) -> Pairs:
         facts = self.facts
         if self.path is not None:
-            read = find(facts.layouts, Path(self.path))
+            read = find(facts.layouts, Path(self.path).expanduser())
             if read is None:
                 raise UserError(f"data.path={self.path}: no folder with {facts.words} of {facts.name}")
             return read

@@ -183,15 +183,17 @@ class Splits(Splitting):
         """The rows of each split, in order; `labels` (all the same, for real targets) are spread evenly."""
         rng = seeds.host(self.split_seed, "split")
         test = cut(labels, self.sizes(len(labels))["test"], rng)
-        return self._without(labels, test, rng)
+        return self._without(labels, test, rng, len(labels))
 
     def parts_beside(self, labels: np.ndarray, test: np.ndarray) -> dict[Split, np.ndarray]:
-        """The same where the rows of the test are given."""
+        """The same where the rows of the test are given: validation is a share of the others."""
         return self._without(labels, np.isin(np.arange(len(labels)), test), seeds.host(self.split_seed, "split"))
 
-    def _without(self, labels: np.ndarray, test: np.ndarray, rng: np.random.Generator) -> dict[Split, np.ndarray]:
+    def _without(
+        self, labels: np.ndarray, test: np.ndarray, rng: np.random.Generator, of: int | None = None
+    ) -> dict[Split, np.ndarray]:
         rest = np.flatnonzero(~test)
-        held = self.hold(labels[rest], rng, len(labels))
+        held = self.hold(labels[rest], rng, of)
         return {"train": rest[~held], "validation": rest[held], "test": np.flatnonzero(test)}
 
 

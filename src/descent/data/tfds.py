@@ -209,6 +209,8 @@ def _samples(prepared: Prepared, split: str) -> Samples:
     for sample in _records(prepared, split):
         contents.append(sample[prepared.image])
         labels.append(sample[prepared.label])
+        if labels[-1] < 0:
+            raise UserError(f"data.name={prepared.folder.parts[-2]}: samples of its split {split} have no label")
     encoded = np.empty(len(contents), object)  # NumPy's own bytes would lose zeros at their end
     encoded[:] = contents
     return Samples(encoded, np.array(labels, np.int32), np.ones(len(labels), np.int32))

@@ -18,7 +18,7 @@ class Adam(Optimizer):
     """Kingma & Ba 2015, in the form of the end of its section 2: epsilon is added before bias correction.
 
     `w = w - lr sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + epsilon)`, as Keras computes it; torch adds its
-    epsilon after the correction, so its epsilon is larger by a factor sqrt(1 - b2^t).
+    epsilon after the correction: in this form it is smaller, by the factor sqrt(1 - b2^t).
 
     AMSGrad puts the largest v so far in the place of v (Reddi et al. 2018, algorithm 2, which has no bias
     correction; Keras and torch keep Adam's, which does not enter the maximum).

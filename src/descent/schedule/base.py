@@ -27,6 +27,8 @@ class Schedule:
     """
 
     lengths: ClassVar[tuple[str, ...]] = ("warmup", "cooldown")
+    # Of what `shape` is given: below 0 during the warm-up, for shapes that count from the start of the run.
+    lowest: ClassVar[float] = 0.0
 
     warmup: Length = 0.0
     cooldown: Length = 0.0
@@ -35,7 +37,7 @@ class Schedule:
     def __call__(self, progress: np.ndarray) -> np.ndarray:
         x = np.clip(np.asarray(progress, np.float64), 0.0, 1.0)
         warmup, cooldown = float(self.warmup), float(self.cooldown)
-        u = np.clip((x - warmup) / (1 - warmup), 0.0, 1.0) if warmup < 1 else np.zeros_like(x)
+        u = np.clip((x - warmup) / (1 - warmup), self.lowest, 1.0) if warmup < 1 else np.zeros_like(x)
         rise = np.minimum(1.0, x / warmup) if warmup else 1.0
         fall = self.fall(np.minimum(1.0, (1 - x) / cooldown)) if cooldown else 1.0
         return rise * (self.floor + (1 - self.floor) * self.shape(u) * fall)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -60,6 +61,7 @@ class Custom(Schedule):
     """
 
     lengths: ClassVar[tuple[str, ...]] = ("warmup", "cooldown", "every")
+    lowest: ClassVar[float] = -math.inf
 
     function: Annotated[str, AfterValidator(_importable)]
     of: Literal["fraction", "epoch_and_rate"] = "fraction"
@@ -78,7 +80,7 @@ class Custom(Schedule):
             UserError: one of them is not a number in [0, 1]; says for which arguments.
         """
         try:
-            return self._of_epochs(u) if self.of == "epoch_and_rate" else self._of_fractions(u)
+            return self._of_epochs(u) if self.of == "epoch_and_rate" else self._of_fractions(np.maximum(u, 0.0))
         except ValueError as error:
             raise UserError(f"schedule.function: {error}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import numpy as np
@@ -20,6 +21,7 @@ class Step(Schedule):
     """
 
     lengths: ClassVar[tuple[str, ...]] = ("warmup", "cooldown", "every")
+    lowest: ClassVar[float] = -math.inf
 
     every: Length = 1 / 3
     gamma: Fraction = 0.1
@@ -47,6 +49,7 @@ class MultiStep(Schedule):
     """
 
     lengths: ClassVar[tuple[str, ...]] = ("warmup", "cooldown", "milestones")
+    lowest: ClassVar[float] = -math.inf
 
     milestones: Lengths = (0.5, 0.75)
     gamma: Fraction = 0.1

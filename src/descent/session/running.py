@@ -188,10 +188,16 @@ class Session(Run):
             "trainer.nonfinite=skip leaves such batches out, rollback goes back with a lower rate."
         )
 
+    def _before(self, fault: int) -> checkpoint.Saved | None:
+        """Where to go back to: before the last step, if it can be, whose weights lead to the fault at any rate."""
+        ways: tuple[dict[str, float], ...] = ({"below": fault - 1}, {})
+        found = (checkpoint.newest(self.folder.checkpoints, periodic=True, **way)[0] for way in ways)
+        return next((saved for saved in found if saved), None)
+
     def _roll_back(self, text: str, step: int, about: dict[str, Any]) -> str:
         """Goes back to the last checkpoint that was due, whatever else was saved since, with a lower rate."""
         self.saver.wait()
-        saved = self.peers.shared(lambda: checkpoint.newest(self.folder.checkpoints, periodic=True)[0])
+        saved = self.peers.shared(lambda: self._before(step))
         if saved is None:
             raise UserError("trainer.nonfinite=rollback: no valid checkpoint to go back to")
         for later in self.folder.checkpoints.glob("step-*"):
