@@ -51,8 +51,8 @@ def test_weights_go_into_plain_layers_and_back_with_equal_outputs_and_gradients(
     with seeds.initialization(0):
         ours = MODELS[name].build(spec, Regularization())
     theirs = plain.model(MODELS[name], ours, spec, Regularization())
-    assert not any(type(layer).__name__ in ("BatchNormalization", "Dropout") and "descent" in type(layer).__module__
-                   for layer in theirs.layers)  # fmt: skip
+    replaced = ("BatchNormalization", "Conv2D", "Dropout")
+    assert not any(type(layer).__name__ in replaced and "descent" in type(layer).__module__ for layer in theirs.layers)
     x = np.random.default_rng(0).random((8, *spec.shape), np.float32)
     (outputs, gradients), (plain_outputs, plain_gradients) = passed(ours, x), passed(theirs, x)
     np.testing.assert_allclose(plain_outputs, outputs, rtol=1e-4, atol=1e-5)
@@ -180,6 +180,16 @@ def test_what_the_peers_leave_out_is_refused_by_name(scripts, override, key):
     with pytest.raises(UserError, match=key):
         task.check(compose(override))
     task.check(compose())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("word", ["model.activation=gelu", "optimizer.centralize=true", "optimizer=amsgrad"])
+def test_pytorch_does_not_leave_out_what_it_does_not_know(scripts, word):
+    pytest.importorskip("torch")
+    from benchmark_peers import torch_peer
+
+    with pytest.raises(UserError, match="the PyTorch peer does not know"):
+        torch_peer.check(SimpleNamespace(experiment=compose("augmentation=none", word)))
 
 
 @pytest.mark.slow

@@ -78,6 +78,8 @@ BAD = {
     "clipping=global_norm clipping.max_norm=0": "clipping.max_norm=0: should be above 0",
     "averaging=ema averaging.decay=1": "averaging.decay=1: should be below 1",
     "optimizer=adam optimizer.beta_1=1.2": "optimizer.beta_1=1.2: should be below 1",
+    "+callback.other={_target_:descent.callback.Checkpoint}": "callback.other: callback.checkpoint is a Checkpoint "
+    "already",
     "callback.checkpoint.keep=0": "callback.checkpoint.keep=0: should be at least 1",
     "callback.early_stopping.mode=up": "callback.early_stopping.mode=up: should be 'auto', 'min' or 'max'",
     "augmentation/sample=standard augmentation.sample.rotation=-3": "augmentation.sample.rotation=-3: "

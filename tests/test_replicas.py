@@ -359,6 +359,7 @@ def interrupted(run, folder: Path) -> None:
         (["trainer.accumulate=2", "trainer.batch_size=12"], r"multiple of 8 \(4 replicas times 2 parts"),
         (["trainer.jit=true"], r"trainer\.jit=true: XLA cannot compile a loop over several replicas"),
         (["strategy.devices=0"], r"strategy\.devices"),
+        (["strategy.devices=[CPU:0,CPU:0]"], r"strategy\.devices=.*should name each device once"),
     ],
 )
 def test_what_cannot_be_is_said_before_tensorflow_starts(words: list[str], message: str):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ import yaml
 from optuna.distributions import CategoricalDistribution
 from scipy import stats
 
-from descent import UserError, plot
+from descent import UserError, page, plot
 from descent import report as run_report
 from descent.folder import RunFolder, read_rows
 from descent.sweep import report
@@ -227,3 +228,13 @@ def test_the_page_of_a_study_shows_what_mattered(sweep: Path, browser: Any):
     ]  # fmt: skip
     seconds = [float(cell) for cell in column(browser, "front", 4)]
     assert seconds == sorted(seconds, reverse=True)  # by the loss, the lowest first
+
+
+def test_how_to_run_a_job_again():
+    typed = ["train.py", "experiment=ablation", "hydra.searchpath=[file://own]"]
+    environment = {"command": typed, "overrides": ["experiment=ablation", "seed=0", "augmentation/batch=none"]}
+    command, _ = page.reproduction(environment, alone=True)
+    wanted = [*environment["overrides"], "hydra.searchpath=[file://own]", "hydra.mode=RUN"]
+    assert shlex.split(command) == ["python", "train.py", *wanted]
+    single = {"command": ["train.py", "experiment=recipe"], "overrides": ["experiment=recipe"]}
+    assert page.reproduction(single, alone=True)[0] == "python train.py experiment=recipe"

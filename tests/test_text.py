@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -327,6 +328,12 @@ def test_names_of_libraries_are_masked():
     assert words.count(vocabulary.MASKED) == 6
     assert not {"np", "numpy", "tf", "keras", "sklearn"} & set(words)
     assert {"sum", "helper", "layers", "richer", "numpyish", "spline"} <= set(words)
+
+
+def test_texts_to_predict_are_masked_as_those_that_were_trained_on(monkeypatch):
+    words = ("", "[UNK]", *vocabulary.words(reading.masked("numpy.sum of array_like")))
+    monkeypatch.setattr(reading.Docstrings, "fitted", SimpleNamespace(words=words))
+    assert reading.Docstrings(length=4).encode(["numpy.sum of array_like"]).tolist() == [[2, 3, 4, 5]]
 
 
 def test_docstrings_are_read_without_importing(tmp_path):

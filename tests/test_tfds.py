@@ -26,6 +26,7 @@ class Base(library.core.GeneratorBasedBuilder):
     VERSION = library.core.Version("1.0.0")
     counts: ClassVar[dict[str, int]] = {"train": 40, "test": 12}
     shape: tuple[int | None, ...] = (6, 5, 3)
+    unlabelled: ClassVar[tuple[str, ...]] = ()
 
     def _info(self) -> Any:
         features = {
@@ -42,11 +43,16 @@ class Base(library.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, split: str) -> Any:
         for i in range(self.counts[split]):
-            yield i, {"image": picture(split, i, self.shape), "label": i % 3, "note": f"number {i}"}
+            label = -1 if split in self.unlabelled else i % 3
+            yield i, {"image": picture(split, i, self.shape), "label": label, "note": f"number {i}"}
 
 
 class SameSize(Base):
     pass
+
+
+class WithoutLabels(Base):
+    unlabelled: ClassVar[tuple[str, ...]] = ("test",)
 
 
 class ManySizes(Base):
@@ -69,7 +75,7 @@ def picture(split: str, number: int, shape: tuple[int | None, ...]) -> np.ndarra
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("sets")
-    for made in (SameSize, ManySizes, GreyThree):
+    for made in (SameSize, ManySizes, GreyThree, WithoutLabels):
         made(data_dir=folder / "tfrecord").download_and_prepare()
     SameSize(data_dir=folder / "array_record", file_format="array_record").download_and_prepare()
     return folder
@@ -77,6 +83,11 @@ def root(tmp_path_factory) -> Path:
 
 def source(root: Path, name: str, form: str = "tfrecord", **fields: Any) -> Tfds:
     return Tfds(name=name, path=str(root / form), **fields)
+
+
+def test_a_split_without_labels_is_no_test(root):
+    with pytest.raises(UserError, match=r"data\.name=without_labels: samples of its split test have no label"):
+        source(root, "without_labels").open()
 
 
 def content(opened: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
