@@ -128,6 +128,18 @@ def test_a_run_keeps_its_vocabulary(tmp_path):
         _ = csv_text(tmp_path).kept(tmp_path / "run").spec
 
 
+def test_texts_that_changed_since_the_run_are_told(tmp_path, capsys):
+    source = csv_text(tmp_path)
+    (tmp_path / "run").mkdir()
+    source.keep(tmp_path / "run")
+    source.kept(tmp_path / "run").open()
+    assert "of other texts" not in capsys.readouterr().out
+    path = Path(str(source.path))
+    path.write_text(path.read_text() + "one more of these,good\n")
+    CsvText(path=str(path), length=8).kept(tmp_path / "run").open()
+    assert "vocabulary.json is of other texts than these are now" in capsys.readouterr().out
+
+
 def test_a_cached_config_costs_no_tensorflow(tmp_path):
     code = (
         "import sys\n"

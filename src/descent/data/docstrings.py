@@ -55,7 +55,7 @@ class Docstrings(Text):
     The source files of installed core dependencies are parsed, not imported; of each library at most `files`, chosen
     by a hash of their paths. Texts of fewer than `shortest` words are left out, and so are near-duplicates: of two
     texts whose sets of three-word runs have 70 % in common (MinHash, Broder 1997), the later one. The versions of the
-    libraries decide what is read, so a run keeps the digest of its texts.
+    libraries decide what is read, so a run keeps the digest of its texts, and says where they have changed.
 
     Attributes:
         files: of a library at most, before parsing.

@@ -107,9 +107,15 @@ class Text(Splitting):
 
     def open(self) -> Arrays:
         fit = self.fitted
-        for remark in fit.remarks:
+        for remark in (*fit.remarks, *self._changed()):
             print(f"data: {remark}", flush=True)
         return Arrays(self.spec, _load(fit.arrays) if isinstance(fit.arrays, Path) else fit.arrays)
+
+    def _changed(self) -> tuple[str, ...]:
+        """What there is to say where the vocabulary is a run's whose texts were others."""
+        if self.vocabulary is None or _kept(self.vocabulary).get("data", self.fitted.digest) == self.fitted.digest:
+            return ()
+        return (f"{self.vocabulary} is of other texts than these are now: that run's splits were others, too",)
 
     def encode(self, texts: list[str]) -> np.ndarray:
         """Ids int32 [m, length] of any texts, with the vocabulary of this source."""
@@ -187,13 +193,18 @@ def _given(path: str | None) -> tuple[str, ...] | None:
     """The words of a vocabulary that a run kept."""
     if path is None:
         return None
-    try:
-        found = tuple(json.loads(Path(path).expanduser().read_text(encoding="utf-8"))["words"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"data.vocabulary={path}: not a readable vocabulary of a run ({error})") from error
+    found = tuple(_kept(path)["words"])
     if found[:2] != (vocabulary.PADDING, vocabulary.UNKNOWN):
         raise UserError(f"data.vocabulary={path}: should begin with padding and [UNK]")
     return found
+
+
+def _kept(path: str) -> dict[str, Any]:
+    try:
+        content = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+        return {**content, "words": list(content["words"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"data.vocabulary={path}: not a readable vocabulary of a run ({error})") from error
 
 
 # --- the cache ---
