@@ -111,6 +111,7 @@ def test_the_layer_adds_its_bias_and_activation(monkeypatch):
     monkeypatch.setattr(processor, "instructions", lambda: frozenset({"avx2"}))
     layer = Conv2D(6, 3, padding="same", activation="gelu", bias_initializer="normal")
     x = tf.random.stateless_normal([2, 8, 8, 5], [1, 2])
+    assert layer._way(x) is winograd.convolved
     np.testing.assert_allclose(layer(x, training=True), layer(x, training=False), atol=1e-5)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -115,15 +115,18 @@ def find(folders: Iterable[str | Path]) -> list[FinishedRun]:
         if not below:
             raise UserError(f"{folder}: no finished run in it (none has config.yaml and summary.json)")
         found |= {path.resolve(): read(path) for path in below if path.resolve() not in found}
-    return [run for run in found.values() if not _superseded(run)]
+    tuned = {parent: _tuned(parent) for parent in {run.path.parent for run in found.values()}}
+    return [run for run in found.values() if not _superseded(run, tuned[run.path.parent])]
 
 
-def _superseded(run: FinishedRun) -> bool:
-    """Whether the sweep that a run is in has chosen another value of what was tuned for its variant."""
-    path = run.path.parent / CHOSEN
-    if not path.exists():
-        return False
-    tuned = json.loads(path.read_text(encoding="utf-8"))
+def _tuned(sweep: Path) -> dict[str, Any]:
+    """What tuning led to in a sweep; nothing where nothing was tuned."""
+    path = sweep / CHOSEN
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"key": "", "chosen": []}
+
+
+def _superseded(run: FinishedRun, tuned: Mapping[str, Any]) -> bool:
+    """Whether its sweep has chosen another value of what was tuned for its variant."""
     words = _of_variant(run.overrides)
     value = {word for word in words if word.startswith(f"{tuned['key']}=")}
     return any(

@@ -88,10 +88,8 @@ def _regularization(run: Experiment) -> Line:
     rates = {name: getattr(run.regularization, name, 0.0) for name in REGULARIZATIONS}
     rates["weight_decay"] = getattr(run.optimizer, "weight_decay", 0.0)
     chosen = ", ".join(f"{name} {rate}" for name, rate in rates.items() if np.any(np.asarray(rate)))
-    return judged(
-        not chosen, "note", "regularization", chosen or "none",
-        "regularization=standard" if run.data.spec.num_classes else "regularization=dropout",
-    )  # fmt: skip
+    advice = "regularization=standard" if run.data.spec.num_classes else "regularization=dropout"
+    return judged(not chosen, "note", "regularization", chosen or "none", advice)
 
 
 def _evaluations(run: Experiment) -> int:
