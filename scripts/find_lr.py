@@ -21,7 +21,8 @@ from descent import Experiment, UserError, compose, plot
 from descent.averaging import NoAveraging
 from descent.command import parted, script_words
 from descent.config import PROJECT, run_main
-from descent.folder import jsonable, write_atomic
+from descent.folder import write_atomic
+from descent.rows import jsonable
 from descent.schedule import Constant
 from descent.types import Positive, part
 

@@ -17,6 +17,7 @@ import pytest
 from descent import UserError, checkpoint, part
 from descent.callback import Spike
 from descent.folder import Log, read_rows
+from descent.rows import Rows
 from descent.session import build, finishing, observing, running
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -290,9 +291,9 @@ def test_a_run_folder_that_vanishes_is_not_made_anew(quick, folder, monkeypatch,
 
 def test_rows_that_cannot_be_written_wait(tmp_path, monkeypatch):
     log = Log(tmp_path / "metrics.jsonl")
-    log.write([{"step": 1}])
+    log.write(Rows.of({"step": 1}))
     log.flush()
-    log.write([{"step": 2}])
+    log.write(Rows.of({"step": 2}))
     plain = log.file
 
     class Full:
@@ -307,7 +308,7 @@ def test_rows_that_cannot_be_written_wait(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         log.flush()
     log.file = plain
-    log.write([{"step": 3}])
+    log.write(Rows.of({"step": 3}))
     log.flush()
     log.close()
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step":1}\n{"step":2}\n{"step":3}\n'

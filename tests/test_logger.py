@@ -20,6 +20,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from descent import compose, logger
 from descent.folder import read_rows
 from descent.logger import Loggers, TensorBoard, WandB
+from descent.rows import Rows
 
 
 def test_tensorboard_reads_every_scalar_under_the_names_of_the_log(quick, folder):
@@ -48,7 +49,7 @@ class Broken:
 def test_a_logger_that_fails_is_named_once_and_left_out(capsys, tmp_path):
     loggers = Loggers({"broken": Broken()}, str(tmp_path), 0)
     for step in range(3):
-        loggers.write([{"step": step}])
+        loggers.write([Rows.of({"step": step})])
     loggers.trained()
     loggers.conclude({"test/loss": 1.0}, tmp_path)
     loggers.close()
@@ -193,7 +194,7 @@ def test_records_written_at_once_are_those_written_one_by_one(tmp_path):
     steps = [0, 1, 127, 128, 300, 2**31, 2**55]
     rows = [{"step": float(s), "a/x": s / 7, **({"b/y": -1.0} if i % 3 == 2 else {})} for i, s in enumerate(steps)]
     loggers = Loggers({"tensorboard": TensorBoard()}, str(tmp_path), 0)
-    loggers.write(rows)
+    loggers.write([Rows.of(row) for row in rows])
     loggers.close()
     (path,) = (tmp_path / "tensorboard").iterdir()
     _, *events = (Event.FromString(raw.numpy()) for raw in tf.data.TFRecordDataset(str(path)))

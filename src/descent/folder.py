@@ -5,18 +5,16 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import math
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from descent.types import Record, UserError
+from descent.rows import Rows, lines
+from descent.types import UserError
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -138,11 +136,11 @@ class Log:
     def __init__(self, path: Path) -> None:
         self.file = path.open("ab", buffering=0)
         self.length, self.kept = path.stat().st_size, bytearray()
-        self.records: list[Record] = []
+        self.rows: list[Rows] = []
 
-    def write(self, records: Sequence[Record]) -> None:
-        """Takes rows, which must not change any more; many are encoded in a quarter of the time of one by one."""
-        self.records += records
+    def write(self, rows: Rows) -> None:
+        """Takes rows; they are encoded when they are handed on, all together."""
+        self.rows.append(rows)
 
     def flush(self) -> int:
         """Hands all rows to the system; returns the length in bytes.
@@ -152,8 +150,8 @@ class Log:
         """
         if not os.path.exists(self.file.name):  # the open file would take rows that nobody finds
             raise FileNotFoundError(f"{self.file.name} has vanished")
-        self.kept += lines(self.records)
-        self.records.clear()
+        self.kept += lines(self.rows)
+        self.rows.clear()
         try:
             written = 0
             while written < len(self.kept):
@@ -173,7 +171,7 @@ class Log:
         """Takes back what was written after the first `size` bytes."""
         os.ftruncate(self.file.fileno(), size)
         self.length, self.kept = size, bytearray()
-        self.records.clear()
+        self.rows.clear()
 
     def close(self) -> None:
         self.file.close()
@@ -214,21 +212,6 @@ class Events:
         """The step of the last checkpoint that was reported durable; 0 for none."""
         steps = [row["step"] for row in self.rows() if row.get("event") in ("saved", "rollback")]
         return steps[-1] if steps else 0
-
-
-def lines(records: Sequence[Record]) -> bytes:
-    """A line of JSON for each record. Encoded together, which takes half the time, and ten times as fast as by json."""
-    encoded = orjson.dumps(records)
-    if b"null" in encoded:  # what is not finite
-        encoded = orjson.dumps([jsonable(record) for record in records])
-    return encoded[1:-1].replace(b"},{", b"}\n{") + b"\n" * bool(records)
-
-
-def jsonable(record: Record) -> Mapping[str, float | int | str]:
-    """Values as JSON knows them: it has no infinity and no NaN, so these are written as their names."""
-    if math.isfinite(sum(record.values())):
-        return record
-    return {name: value if math.isfinite(value) else str(value) for name, value in record.items()}
 
 
 def read_rows(path: Path) -> list[dict[str, float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import secrets
 import socket
 import sys
@@ -11,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from descent.rows import Rows
 from descent.types import Count, Logger, Record, Sink, part
 
 
@@ -22,10 +24,10 @@ class Concluding(Sink, Protocol):
 
 
 @runtime_checkable
-class Several(Sink, Protocol):
-    """A sink that is faster with several records at once."""
+class Columnar(Sink, Protocol):
+    """A sink that takes rows as they are, and many at once, which is faster."""
 
-    def write_all(self, records: Sequence[Record]) -> None: ...
+    def write_rows(self, blocks: Sequence[Rows]) -> None: ...
 
 
 @part
@@ -178,10 +180,10 @@ class Loggers:
     def __init__(self, loggers: Mapping[str, Logger], folder: str, step: int) -> None:
         self.served = [_Served(name, logger, folder, step) for name, logger in loggers.items()]
 
-    def write(self, records: Sequence[Record]) -> None:
-        """Hands out records, which must not change any more."""
+    def write(self, blocks: Sequence[Rows]) -> None:
+        """Hands out rows."""
         for served in self.served:
-            served.write(records)
+            served.write(blocks)
 
     def trained(self) -> None:
         """Closes those that are not told how the run ended."""
@@ -212,13 +214,12 @@ class _Served:
         self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"logger-{name}")
         self._do(lambda: setattr(self, "sink", logger.open(folder, step=step)))
 
-    def write(self, records: Sequence[Record]) -> None:
+    def write(self, blocks: Sequence[Rows]) -> None:
         def action() -> None:
-            own = [dict(record) for record in records]  # loggers may do with it what they like
-            if isinstance(self.sink, Several):
-                self.sink.write_all(own)
+            if isinstance(self.sink, Columnar):
+                self.sink.write_rows(blocks)
             elif self.sink:
-                for record in own:
+                for record in itertools.chain.from_iterable(rows.records() for rows in blocks):
                     self.sink.write(record)
 
         self._do(action)

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from etils import epy
 from descent.data.pipeline import Pipeline
 from descent.metric import Outcome
 from descent.precision import Precision
+from descent.rows import Rows
 from descent.step import Step
 from descent.types import (
     Clock,
@@ -25,7 +26,6 @@ from descent.types import (
     Kind,
     Length,
     ProperFraction,
-    Record,
     Split,
     is_zero,
     part,
@@ -210,11 +210,11 @@ class Segment(NamedTuple):
         """The number of its first step; a step's number is the count of updates once it is done."""
         return self.step - len(self.rows) + 1
 
-    def records(self, rows: Sequence[int] | np.ndarray, steps_per_epoch: float) -> list[Record]:
-        """The records of some of the rows, as they are logged."""
-        names, steps = ["step", "epoch", *(f"train/{name}" for name in self.names)], np.asarray(rows) + self.first
-        columns = [steps.tolist(), (steps / steps_per_epoch).tolist(), *self.rows[rows].T.tolist()]
-        return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+    def logged(self, rows: np.ndarray, steps_per_epoch: float) -> Rows:
+        """Some of the rows, as they are logged."""
+        steps = rows + self.first
+        names = ("step", "epoch", *(f"train/{name}" for name in self.names))
+        return Rows(names, np.column_stack([steps, steps / steps_per_epoch, self.rows[rows]]))
 
     def column(self, name: str) -> np.ndarray:
         """One value of every step, [K]."""

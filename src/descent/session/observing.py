@@ -13,9 +13,10 @@ import numpy as np
 
 from descent import display, metric
 from descent.callback import Watcher
-from descent.folder import Log, jsonable
+from descent.folder import Log
 from descent.logger import Loggers
 from descent.probe import Probe
+from descent.rows import Rows, jsonable
 from descent.session.run import Run
 from descent.trainer import Segment
 from descent.types import Record, Verdict
@@ -31,7 +32,7 @@ class Observer:
 
     def __init__(self, run: Run, start: int) -> None:
         self.run, self.unwritten = run, ""
-        self.due: list[Record] = []  # what the loggers have not been given
+        self.due: list[Rows] = []  # what the loggers have not been given
         self.times: list[str] = []  # rows of timing.jsonl, not written yet
         self.flushed = 0.0
         self.log = Log(run.folder.metrics)
@@ -77,14 +78,19 @@ class Observer:
         self._count(segment)
         self._watch(segment)
         rows = np.flatnonzero(self.run.step.logged[segment.first - 1 : segment.step])
-        records = segment.records(rows, self.run.experiment.clock.steps_per_epoch)
-        last = records.pop() if evaluate else None
-        self._record(records)
-        stop = self.evaluated(last) if last else told(records[-1]) if records else ""
+        logged = segment.logged(rows, self.run.experiment.clock.steps_per_epoch)
+        self._record(logged[:-1] if evaluate else logged)
+        stop = self._last(logged, evaluate)
         if time.monotonic() - self.flushed > FLUSH_SECONDS:
             self.flush()
         self.ticker.step(segment.step, self.run.pace.rate)
         return stop
+
+    def _last(self, logged: Rows, evaluate: bool) -> str:
+        """Shows the last row, if there is one, to those who look at it."""
+        for record in logged[-1:].records():
+            return self.evaluated(record) if evaluate else told(record)
+        return ""
 
     def evaluated(self, record: Record) -> str:
         """Evaluates, and records that with the step's own record; returns why to stop, or "".
@@ -98,12 +104,12 @@ class Observer:
             record = record | self._evaluate(int(record["step"]))
         del host["pending"]
         self.ticker.evaluated(record, self.run.pace.rate)
-        self._record([record])
+        self._record(Rows.of(record))
         return self._ask(dict(record))  # callbacks may do with it what they like
 
-    def _record(self, records: Sequence[Record]) -> None:
-        self.log.write(records)
-        self.due += records
+    def _record(self, rows: Rows) -> None:
+        self.log.write(rows)
+        self.due.append(rows)
 
     def flush(self) -> None:
         """Hands the rows out; where the disk fails they wait, and so does the message that all is well again."""
