@@ -52,7 +52,7 @@ def opened(table: CsvTable) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def test_a_table_is_a_source_whose_splits_are_disjoint_and_everything(write):
     table = CsvTable(path=write(people()), target="price")
     assert isinstance(table, Source)
-    parts = table.fit().parts
+    parts = table.prepare().parts
     assert sorted(np.concatenate([parts[split] for split in SPLITS]).tolist()) == list(range(ROWS))
     assert {split: len(parts[split]) for split in SPLITS} == dict(table.spec.sizes)
 
@@ -62,7 +62,7 @@ def test_the_encoding_is_scikit_learns_fitted_on_the_training_rows(write):
 
     path = write(people())
     table = CsvTable(path=path, target="price")
-    frame, rows, spec = pd.read_csv(path), table.fit(), table.spec
+    frame, rows, spec = pd.read_csv(path), table.prepare(), table.spec
     frame["city"] = frame["city"].astype(object).where(frame["city"].notna(), "")
     reference = make_column_transformer(
         (SimpleImputer(add_indicator=True), ["age"]),
@@ -84,15 +84,15 @@ def test_the_encoding_is_scikit_learns_fitted_on_the_training_rows(write):
 
 def test_what_is_not_a_training_row_changes_nothing_that_is_fitted(write):
     table = CsvTable(path=write(people()), target="price")
-    held = table.fit().parts["test"]
+    held = table.prepare().parts["test"]
     lines = people().splitlines()
     for row in held:
         lines[row + 1] = "-5000,Atlantis,9999,1"
     other = CsvTable(path=write("\n".join(lines)), target="price")
-    assert other.fit().encoding == table.fit().encoding
+    assert other.prepare().encoding == table.prepare().encoding
     inputs, _ = opened(other)["test"]
     assert not inputs[:, 2:6].any()  # a new word is none of the known
-    (note,) = [note for note in other.fit().notes if "Atlantis" in note]
+    (note,) = [note for note in other.prepare().notes if "Atlantis" in note]
     assert f"{len(held)} test rows" in note
 
 
@@ -117,7 +117,7 @@ def test_classes_are_words_or_few_whole_numbers_unless_told(write):
 def test_the_test_rows_may_have_a_file_of_their_own(write):
     table = CsvTable(path=write(people()), target="price", test_path=write(people(rows=9)))
     assert table.spec.sizes == {"train": 51, "validation": 9, "test": 9}  # 15 % of the 60 that are not the test
-    assert table.fit().parts["test"].tolist() == list(range(60, 69))
+    assert table.prepare().parts["test"].tolist() == list(range(60, 69))
 
 
 @pytest.mark.parametrize("value", [1.7, 0.1, -3.3, 0.0, 1e9 + 0.1])
@@ -136,7 +136,7 @@ def test_rows_without_a_target_are_left_out_and_counted(write):
     lines[5], lines[8] = "30,Oslo,100,", "30,Oslo,100,nan"
     table = CsvTable(path=write("\n".join(lines)), target="price")
     assert sum(table.spec.sizes.values()) == ROWS - 2
-    assert "2 of 60 rows have no value in column price (row 6, 9); they are left out" in table.fit().notes[0]
+    assert "2 of 60 rows have no value in column price (row 6, 9); they are left out" in table.prepare().notes[0]
 
 
 def labelled(*labels: str) -> str:
@@ -206,11 +206,11 @@ def test_a_run_keeps_its_encoding_and_refuses_another_file(write, tmp_path):
     table = CsvTable(path=path, target="price")
     table.keep(tmp_path)
     again = CsvTable(path=path, target="price").kept(tmp_path)
-    assert again.fit().encoding == table.fit().encoding
+    assert again.prepare().encoding == table.prepare().encoding
     assert json.loads((tmp_path / "data.json").read_text())["encoding"]["target"] == "price"
     write(people().replace("Oslo", "Ulan"), "kept.csv")
     with pytest.raises(UserError, match="not the one this run was made with"):
-        CsvTable(path=path, target="price").kept(tmp_path).fit()
+        CsvTable(path=path, target="price").kept(tmp_path).prepare()
     assert table.kept(tmp_path / "nothing") is table
 
 
@@ -220,4 +220,4 @@ def test_what_is_wrong_in_the_file_of_the_test_is_told_of_that_file(write, cell:
     own = write(f"x,y\n1,2.5\n{cell or 3},{'' if not cell else 1.5}\n" + lines)
     table = CsvTable(path=write("x,y\n" + lines), target="y", test_path=own, max_bad=0)
     with pytest.raises(UserError, match=f"^data.test_path={own}.*{said}"):
-        table.fit()
+        table.prepare()

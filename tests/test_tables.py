@@ -48,7 +48,7 @@ def test_a_shipped_table_is_scikit_learns_row_by_row(made: type[KnownTable]):
 
 def test_a_target_that_is_left_in_its_unit_is_not_standardised():
     table = Diabetes(standardize_target=False)
-    table.fit()
+    table.prepare()
     assert (table.spec.target_mean, table.spec.target_std) == (0, 1)
 
 

@@ -326,7 +326,7 @@ def test_imdb_is_declared_until_it_is_here_and_says_how_to_get_it(tmp_path, monk
     assert Imdb().spec.sizes == {"train": 22_500, "validation": 2_500, "test": 25_000}
     monkeypatch.setattr(keras.datasets.imdb, "load_data", lambda: (_ for _ in ()).throw(OSError("no network")))
     with pytest.raises(UserError, match="data=imdb is not on this machine; two ways"):
-        Imdb().fit()
+        Imdb().prepare()
     with pytest.raises(UserError, match="no folder with"):
         _ = Imdb(path=str(tmp_path)).spec
 

@@ -28,7 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from descent import environment, initial, wording
-from descent.data import Fitted
+from descent.data import Remembered
 from descent.experiment import Experiment, refuse_another
 from descent.folder import RunFolder
 from descent.signals import LEFT, Interruption
@@ -193,7 +193,7 @@ def load_experiment(folder: str | Path) -> Experiment:
         raise UserError(f"{path} is damaged: it holds no mapping")
     config["_convert_"] = "all"
     experiment = to_experiment(config)
-    if isinstance(experiment.data, Fitted):
+    if isinstance(experiment.data, Remembered):
         return dataclasses.replace(experiment, data=experiment.data.kept(path.parent.absolute()))
     return experiment
 

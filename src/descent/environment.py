@@ -18,6 +18,7 @@ from typing import Any
 from etils import epy
 
 from descent import identity, processor
+from descent.data import Remembered
 from descent.trainer import Trainer
 from descent.types import UserError
 
@@ -145,8 +146,10 @@ def provenance(experiment: Any, jit: bool, replicas: int) -> dict[str, str]:
     """All that the bits of a result depend on, each in a word: equal words, equal bytes. Part of every checkpoint."""
     trainer: Trainer = experiment.trainer
     versions = {name: metadata.version(name) for name in ("descent", "tensorflow", "keras", "numpy")}
+    data = {"data": experiment.data.digest} if isinstance(experiment.data, Remembered) else {}
     return {
         "config": identity.identity(experiment),
+        **data,
         **versions,
         "threads": str(trainer.cores()),
         "deterministic": str(trainer.deterministic).lower(),

@@ -5,11 +5,11 @@ from descent.data.csv_table import CsvTable
 from descent.data.csv_text import CsvText
 from descent.data.definitions import WordNet
 from descent.data.docstrings import Docstrings
-from descent.data.fitted import Fitted
 from descent.data.image_folder import ImageFolder
 from descent.data.images import Cifar10, Cifar100, FashionMnist, Mnist
 from descent.data.imdb import Imdb
 from descent.data.linear import Linear
+from descent.data.remembered import Remembered
 from descent.data.tables import BreastCancer, CaliforniaHousing, Diabetes, Wine
 from descent.data.tfds import Tfds
 
@@ -25,7 +25,7 @@ __all__ = [
     "Digits",
     "Docstrings",
     "FashionMnist",
-    "Fitted",
+    "Remembered",
     "ImageFolder",
     "Imdb",
     "Linear",

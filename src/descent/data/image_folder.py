@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
+import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 
 from descent import seeds
 from descent.data.arrays import Splitting, cut, share_of
 from descent.data.decoding import Fit, OpenFolder, Samples
+from descent.data.remembered import FILE
 from descent.data.verified import File, Finding, few, findings, listed
+from descent.folder import write_atomic
 from descent.types import SPLITS, Counts, Flag, Fraction, Numbers, Share, Spec, Split, UserError, Weights, part
 
 NAMES: Mapping[Split, tuple[str, ...]] = {"validation": ("validation", "val", "valid"), "test": ("test",)}
@@ -23,11 +29,12 @@ Row = tuple[Split, int, File]  # whose split, which class
 
 
 class Index(NamedTuple):
-    """The readable files of a folder, and what was left out."""
+    """The readable files of a folder, what was left out, and a digest of all by which a change is seen."""
 
     class_names: tuple[str, ...]
     splits: dict[Split, Samples]
     bad: tuple[str, ...]
+    digest: str
 
 
 @part
@@ -140,7 +147,30 @@ class ImageFolder(SplittingFiles):
     def open(self) -> OpenFolder:
         if bad := self.index.bad:
             print(f"data: {len(bad)} unreadable files of {self.root} are left out: {few(bad)}", flush=True)
+        if self.__dict__.get("_kept", self.digest) != self.digest:
+            print(f"data: the files of {self.root} are others than this run had: its splits were others", flush=True)
         return OpenFolder(self.spec, self.index.splits, self.fit)
+
+    # --- what is kept with a run ---
+
+    @property
+    def digest(self) -> str:
+        return self.index.digest
+
+    def prepare(self) -> None:
+        _ = self.index
+
+    def keep(self, folder: Path) -> None:
+        """Writes `data.json` into the folder of a run: the digest of its files."""
+        write_atomic(folder / FILE, json.dumps({"digest": self.digest}) + "\n")
+
+    def kept(self, folder: Path) -> Self:
+        """The same folder, which then says where its files are others than those of a run."""
+        if not (folder / FILE).exists():
+            return self
+        other = dataclasses.replace(self)
+        other.__dict__["_kept"] = json.loads((folder / FILE).read_text(encoding="utf-8"))["digest"]
+        return other
 
     @cached_property
     def index(self) -> Index:
@@ -148,12 +178,12 @@ class ImageFolder(SplittingFiles):
         names, places = self._found()
         if len(names) < 2:
             raise UserError(f"data.path={self.path}: {places['train']} has {len(names)} folders; at least 2 classes")
-        bad, given = _readable(self.root, names, places, self.max_bad)
+        bad, given, digest = _readable(self.root, names, places, self.max_bad)
         _check_classes(self.root, names, given["train"].labels)
         splits = self.split_up(given)
         if self.balanced:
             splits["train"] = splits["train"].at(balanced(splits["train"].labels))
-        return Index(names, splits, bad)
+        return Index(names, splits, bad, digest)
 
     def _found(self) -> tuple[tuple[str, ...], dict[Split, Path]]:
         """The names of the classes, and the folder of each split that has one."""
@@ -180,8 +210,8 @@ def _folders(place: Path) -> tuple[str, ...]:
 
 def _readable(
     root: Path, names: tuple[str, ...], places: Mapping[Split, Path], max_bad: float
-) -> tuple[tuple[str, ...], dict[Split, Samples]]:
-    """The bad files in words, and the good ones of each split that has a folder."""
+) -> tuple[tuple[str, ...], dict[Split, Samples], str]:
+    """The bad files in words, the good ones of each split that has a folder, and a digest of all."""
     for split, place in places.items():
         if strange := sorted(set(_folders(place)) - set(names)):
             raise UserError(f"data.path={root}: class {strange[0]} of the {split} split has no folder in train")
@@ -202,7 +232,13 @@ def _readable(
             f"data.path={root}: {len(bad)} of {len(rows)} files are unreadable, more than data.max_bad={max_bad:g} "
             f"of them: {few(bad)}"
         )
-    return bad, {split: _samples(root, split, rows, found) for split in places}
+    return bad, {split: _samples(root, split, rows, found) for split in places}, _digest(root, rows, found)
+
+
+def _digest(root: Path, rows: list[Row], found: list[Finding]) -> str:
+    """Of names, sizes and findings; not of times, which a copy of the folder does not keep."""
+    files = [(os.path.relpath(file.path, root), file.size, what) for (*_, file), what in zip(rows, found, strict=True)]
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
 
 
 def _samples(root: Path, split: Split, rows: list[Row], found: list[Finding]) -> Samples:

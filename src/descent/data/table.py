@@ -15,10 +15,9 @@ import numpy as np
 
 from descent import seeds
 from descent.data.arrays import Arrays, Pair, Splitting, cut, share_of
+from descent.data.remembered import FILE
 from descent.folder import write_atomic
 from descent.types import SPLITS, Share, Spec, Split, UserError, part
-
-FILE = "data.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,7 +209,7 @@ class Table(Splits):
         """What was read, once it was."""
         return self.__dict__.get("_read")
 
-    def fit(self) -> Rows:
+    def prepare(self) -> Rows:
         """Reads and fits, once; with what a run kept, the encoding is that one's.
 
         Raises:
@@ -224,9 +223,13 @@ class Table(Splits):
             self.__dict__["_read"] = dataclasses.replace(rows, encoding=encoding)
         return self.__dict__["_read"]
 
+    @property
+    def digest(self) -> str:
+        return self.prepare().digest
+
     def keep(self, folder: Path) -> None:
         """Writes `data.json` into the folder of a run: everything that was fitted."""
-        rows = self.fit()
+        rows = self.prepare()
         content = {"digest": rows.digest, "encoding": to_plain(rows.encoding)}
         write_atomic(folder / FILE, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
@@ -239,7 +242,7 @@ class Table(Splits):
         return other
 
     def open(self) -> Arrays:
-        rows = self.fit()
+        rows = self.prepare()
         for note in rows.notes:
             print(f"data: {note}", flush=True)
         inputs = rows.encoding.encode(rows.columns)
@@ -248,5 +251,5 @@ class Table(Splits):
 
     @property
     def spec(self) -> Spec:
-        rows = self.fit()
+        rows = self.prepare()
         return rows.encoding.spec({split: len(rows.parts[split]) for split in SPLITS})

@@ -124,8 +124,12 @@ class Text(Splitting):
 
     # --- what is fitted, and kept with a run ---
 
-    def fit(self) -> None:
+    def prepare(self) -> None:
         _ = self.fitted
+
+    @property
+    def digest(self) -> str:
+        return self.fitted.digest
 
     def keep(self, folder: Path) -> None:
         fit = self.fitted

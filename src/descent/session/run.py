@@ -13,7 +13,7 @@ from etils import epy
 from rich.console import Console
 
 from descent.callback import Checkpoint
-from descent.data import Fitted
+from descent.data import Remembered
 from descent.folder import RunFolder
 from descent.session import programs
 from descent.session.inspecting import Inspector
@@ -77,8 +77,8 @@ class Run:
 
     def __init__(self, experiment: Experiment, folder: RunFolder, overrides: list[str]) -> None:
         self.began = time.monotonic()
-        if isinstance(experiment.data, Fitted):
-            experiment.data.fit()
+        if isinstance(experiment.data, Remembered):
+            experiment.data.prepare()
         self.given, self.experiment = experiment, experiment.resolved()
         self.folder, self.overrides = folder, overrides
         where = experiment.strategy

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from descent import checklist, checkpoint, display, environment, identity, initial, metric
-from descent.data import Arrays, Fitted
+from descent.data import Arrays, Remembered
 from descent.folder import write_atomic
 from descent.session.run import Run
 from descent.types import Split, UserError
@@ -36,7 +36,7 @@ def start(run: Run, mismatch: Mismatch) -> int:
     about = environment.describe(run.experiment.seed, run.experiment.trainer, run.overrides, run.replicas)
     if not folder.used:
         folder.write_json("environment.json", about)
-        if isinstance(run.given.data, Fitted):
+        if isinstance(run.given.data, Remembered):
             run.given.data.keep(folder.path)
         write_atomic(folder.config, identity.to_yaml(run.given))
     folder.events.add("resumed" if step else "started", step, environment=about)

@@ -1,16 +1,25 @@
-"""Sources that fit something on their training split: a vocabulary, a standardisation."""
+"""Sources of which a run keeps something in its folder."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+FILE = "data.json"
+
 
 @runtime_checkable
-class Fitted(Protocol):
-    """A source whose run keeps what was fitted, so that evaluation, prediction and resuming use the same."""
+class Remembered(Protocol):
+    """A source of which a run keeps what later uses of it need: what was fitted on its training split (a vocabulary,
+    an encoding), and a digest that tells whether the samples are still the same.
+    """
 
-    def fit(self) -> None:
+    @property
+    def digest(self) -> str:
+        """Of everything that the splits are cut from."""
+        ...
+
+    def prepare(self) -> Any:
         """Reads (or downloads) and fits, so that `spec` is complete. Called when a run starts."""
         ...
 
