@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from descent.config import run_train, start
+from descent.entry import run_train, start
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")

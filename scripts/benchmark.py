@@ -38,7 +38,8 @@ from pydantic import BeforeValidator
 
 from descent import UserError, compose
 from descent.command import parted, script_words
-from descent.config import PROJECT, run_main
+from descent.config import PROJECT
+from descent.entry import run_main
 from descent.types import Count, Positive, part
 
 SCRIPTS = Path(__file__).parent

@@ -20,7 +20,8 @@ from pydantic import Field
 from descent import Experiment, UserError, compose, plot
 from descent.averaging import NoAveraging
 from descent.command import parted, script_words
-from descent.config import PROJECT, run_main
+from descent.config import PROJECT
+from descent.entry import run_main
 from descent.folder import write_atomic
 from descent.rows import jsonable
 from descent.schedule import Constant

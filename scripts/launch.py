@@ -23,7 +23,8 @@ from types import FrameType
 from descent import compose
 from descent.cluster import Lost, free_ports, held_to, shares_of_cores, tf_config
 from descent.command import parted, script_words
-from descent.config import PROJECT, new_folder, run_main
+from descent.config import PROJECT, new_folder
+from descent.entry import run_main
 from descent.types import Count, Positive, UserError, Whole, part
 
 # Codes that say what a new start would not change.

@@ -23,7 +23,7 @@ import numpy as np
 
 from descent import Experiment, compose, display, part, trainer
 from descent.command import parted, script_words
-from descent.config import run_main
+from descent.entry import run_main
 from descent.folder import RunFolder
 from descent.session import Session
 from descent.session.observing import Observer

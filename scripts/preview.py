@@ -16,7 +16,8 @@ import numpy as np
 
 from descent import UserError, compose
 from descent.command import script_words
-from descent.config import PROJECT, run_main
+from descent.config import PROJECT
+from descent.entry import run_main
 
 if TYPE_CHECKING:
     from descent.data.pipeline import Pipeline

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from descent.command import script_words
-from descent.config import run_main
+from descent.entry import run_main
 from descent.folder import RunFolder
 from descent.types import UserError
 

@@ -23,7 +23,8 @@ from pydantic import Field
 
 from descent import UserError, checkpoint, compose, part
 from descent.command import parted, script_words
-from descent.config import PROJECT, run_main
+from descent.config import PROJECT
+from descent.entry import run_main
 from descent.signals import LEFT
 from descent.types import Count, Whole
 

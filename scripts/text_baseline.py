@@ -13,8 +13,8 @@ import numpy as np
 
 from descent import UserError, compose
 from descent.command import script_words
-from descent.config import run_main
 from descent.data.text import Text
+from descent.entry import run_main
 from descent.vocabulary import words
 
 STRENGTHS = (1.0, 10.0, 100.0)  # C, one over the coefficient of the L2 penalty

@@ -15,7 +15,8 @@ import numpy as np
 
 from descent import UserError, compose, part
 from descent.command import parted, script_words
-from descent.config import run_main, to_experiment
+from descent.config import to_experiment
+from descent.entry import run_main
 from descent.identity import as_config
 from descent.sweep import job as jobs_of
 from descent.sweep import worker

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -136,3 +137,12 @@ def test_help_and_config_cost_no_tensorflow(words: list[str], poisoned, tmp_path
 def test_a_sweep_names_the_job_that_is_wrong(poisoned, tmp_path: Path):
     done = train("-m", "optimizer=sgd,adam", "seed=0,x", "name=never", env=poisoned, cwd=tmp_path)
     assert done.stderr == "error: job 2 (optimizer=sgd seed=x name=never): seed=x: should be a whole number\n"
+
+
+def test_a_mistake_that_only_the_model_shows_is_one_line_too(tmp_path: Path):
+    folder = tmp_path / "run"
+    done = train("optimizer.frozen=nothing", f"hydra.run.dir={folder}", env=dict(os.environ), cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: optimizer.frozen: nothing matches none of dense_0/kernel,")
+    assert done.stderr.count("\n") == 1
+    assert not folder.exists()

@@ -11,7 +11,7 @@ import pytest
 
 from descent import UserError
 from descent.command import parted
-from descent.config import run_main
+from descent.entry import run_main
 
 ROOT = Path(__file__).resolve().parents[1]
 RAMP = np.geomspace(1e-6, 10, 200)

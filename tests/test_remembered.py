@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from test_faults import Killed, at_step
 
 from descent import UserError, compose
 from descent.config import load_experiment
 from descent.session import running
+from test_faults import Killed, at_step
 
 RUN = ("optimizer=sgd", "schedule=constant", "augmentation=none", "regularization=none", "trainer.threads=2")
 RUN = (

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import yaml
 
 from descent import wording
-from descent.config import HELP, PROJECT, run_main
+from descent.config import PROJECT
+from descent.entry import HELP, run_main
 from descent.types import UserError
 
 T = TypeVar("T")

@@ -5,33 +5,27 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import re
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
-from hydra.experimental.callback import Callback
-from hydra.types import RunMode
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from descent import environment, initial, wording
+from descent import initial, wording
 from descent.data import Remembered
 from descent.experiment import Experiment, refuse_another
 from descent.folder import RunFolder
-from descent.signals import LEFT, Interruption
 from descent.strategy import Single
 from descent.types import UserError
 
@@ -54,7 +48,6 @@ AUTO = "auto"  # resume=auto: start, continue, or report that the run is complet
 
 # What composing raises; Hydra says "Config group override must be" with a plain ValueError.
 COMPOSING = (HydraException, OmegaConfBaseException, ValueError)
-HELP = {"-h", "--help"}
 
 
 # --- resolvers: where a run writes -------------------------------------------------------------------------------
@@ -162,20 +155,6 @@ def planned(config: DictConfig, overrides: list[str], folder: str | Path) -> Exp
     return dataclasses.replace(saved, **{name: getattr(composed, name) for name in given})
 
 
-def _check_folder(config: DictConfig, words: list[str]) -> None:
-    """Whether the folder that Hydra is about to make suits a start: before it is made."""
-    fixed = any(word.startswith("hydra.run.dir=") for word in words)
-    if config.resume == AUTO and not fixed:
-        raise UserError("resume=auto needs a folder that is the same each time: add hydra.run.dir=FOLDER")
-    own = config.resume and config.resume != AUTO
-    if own and Path(config.resume).absolute() != Path(config.hydra.run.dir).absolute():
-        raise UserError(f"resume={config.resume}: a run goes on in its own folder; leave hydra.run.dir out")
-    if not config.resume and RunFolder(config.hydra.run.dir).used:
-        raise UserError(
-            f"{config.hydra.run.dir} holds a run already, which is not overwritten; continue it with resume=auto"
-        )
-
-
 def load_experiment(folder: str | Path) -> Experiment:
     """The experiment a run folder was made by, with what its data had fitted.
 
@@ -268,7 +247,7 @@ def restore(folder: str | Path) -> tuple[Experiment, Built, RunFolder]:
     return experiment, built, place
 
 
-# --- errors and the entry --------------------------------------------------------------------------------------------
+# --- errors --------------------------------------------------------------------------------------------
 
 
 def reworded(error: BaseException, overrides: Sequence[str]) -> str:
@@ -276,19 +255,19 @@ def reworded(error: BaseException, overrides: Sequence[str]) -> str:
     if isinstance(error, OverrideParseException):
         return f"{error.override}: not an override; write key=value, and quote what has spaces or brackets"
     if isinstance(error, OmegaConfBaseException) or "Could not" in str(error):
-        return wording.composition(str(error), _known_keys(overrides), _groups())
+        return wording.composition(str(error), _known_keys(overrides), config_groups())
     if isinstance(error, ValueError) and "Config group override" not in str(error):
         raise error
     return wording.composition(str(error), (), ())
 
 
-def _groups() -> list[str]:
+def config_groups() -> list[str]:
     return [str(p.relative_to(CONF)) for p in CONF.rglob("*") if p.is_dir() and p.name != "hydra"]
 
 
 def _known_keys(overrides: Sequence[str]) -> list[str]:
     """Every key of the config with the options that were chosen, dotted."""
-    groups, chosen = _groups(), []
+    groups, chosen = config_groups(), []
     for word in overrides:
         group, _, option = word.partition("=")
         if group in groups and (CONF / group / f"{option}.yaml").is_file():
@@ -304,93 +283,3 @@ def _known_keys(overrides: Sequence[str]) -> list[str]:
         return [*([prefix] if prefix else []), *inner]
 
     return [key for key in walk(config, "") if not key.endswith("_")]
-
-
-def run_main(main: Callable[[], Any]) -> None:
-    """Runs an entry; whatever a user can mend is one line on stderr and exit code 2."""
-    try:
-        main()
-    except UserError as error:
-        fail(str(error), error.code)
-    except COMPOSING as error:
-        fail(reworded(error, sys.argv[1:]))
-    except KeyboardInterrupt:
-        raise SystemExit(LEFT) from None
-    except OSError as error:
-        fail(str(error), code=4)
-
-
-def run_train(main: Callable[[], Any]) -> None:
-    """Runs Hydra's main of `train.py`."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors, for us to reword
-    try:
-        run_main(main if not HELP & set(sys.argv[1:]) else lambda: print(_help()))
-    except SystemExit as end:
-        if end.code != LEFT:
-            raise
-        sys.stdout.flush()
-        os._exit(LEFT)  # all is written, and TensorFlow would take more than a second to take itself down
-
-
-def _help() -> str:
-    """What `--help` shows. Hydra's own walks all groups twice, which takes it a second."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = hydra_compose("train", return_hydra_config=True)
-    groups = (f"  {g}: {', '.join(sorted(p.stem for p in (CONF / g).glob('*.yaml')))}" for g in sorted(_groups()))
-    keys = OmegaConf.to_yaml(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
-    words = config.hydra.help
-    return "\n".join([words.header, "Groups (group=option):", *groups, "", "Keys (key=value):", keys, words.footer])
-
-
-def fail(message: str, code: int = 2) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(code)
-
-
-class Guard(Callback):
-    """Checks the whole config before Hydra makes the run folder, so that a mistake leaves nothing behind."""
-
-    def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        try:
-            run = planned(config, list(config.hydra.overrides.task), config.hydra.run.dir)
-            if run.strategy.worker():
-                return  # the chief sees to the folder
-            _check_folder(config, list(config.hydra.overrides.hydra))
-            if not RunFolder(config.hydra.run.dir).used:
-                initial.checked(run)
-        except UserError as error:
-            fail(str(error))
-
-
-class ComparisonAtTheEnd(Callback):
-    """Compares the runs of a sweep when it is over; what it writes stands beside their folders."""
-
-    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        from descent import compare
-        from descent.runs import find
-
-        folder = Path(str(config.hydra.sweep.dir))
-        try:
-            found = compare.compare(find([folder]))
-        except UserError as error:  # every run failed, say: the sweep has said so
-            print(error, file=sys.stderr)
-            return
-        print(f"\n{compare.text(found)}\n{compare.write(found, folder / 'comparison')}")
-
-
-def start(config: DictConfig) -> float:
-    """The body of `train.py`: trains the planned run in the folder Hydra made; returns the objective."""
-    hydra = HydraConfig.get()
-    overrides = list(hydra.overrides.task)
-    folder = hydra.runtime.output_dir
-    experiment = planned(config, overrides, folder)
-    try:
-        with Interruption():  # a signal ends the process at once
-            environment.load()
-        result = experiment.run(folder, overrides=overrides, mismatch=config.resume_mismatch)
-    except OSError as error:
-        fail(str(error), code=4)  # here, because Hydra has words of its own for what leaves its main
-    sweeping = hydra.mode == RunMode.MULTIRUN
-    if result.exit_code and not (sweeping and result.summary["status"] == "halted"):
-        raise SystemExit(result.exit_code)  # a halted job of a sweep is a result: the others go on
-    return result.objective

@@ -96,7 +96,7 @@ class SweepLauncher(Launcher):
             named: what each is called; None: its overrides that not all of them have.
             folder: where their folders are; None: the sweep's own.
         """
-        from descent.config import fail
+        from descent.entry import fail
         from descent.sweep.job import distinct, merged
         from descent.types import UserError
 

@@ -26,7 +26,7 @@ class AblationSweeper(GridSweeper):
         self.factors = {name: levels for name, levels in (factors or {}).items() if levels}
 
     def sweep(self, arguments: list[str]) -> Any:
-        from descent.config import run_main
+        from descent.entry import run_main
 
         run_main(lambda: self._sweep(arguments))
 

@@ -33,7 +33,7 @@ class GridSweeper(BasicSweeper):
         pass
 
     def sweep(self, arguments: list[str]) -> Any:
-        from descent.config import run_main
+        from descent.entry import run_main
         from descent.sweep.job import distinct
 
         if self.tune is None:

@@ -43,7 +43,7 @@ class OptunaSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        from descent.config import run_main
+        from descent.entry import run_main
 
         run_main(lambda: self._sweep(arguments))
 
@@ -86,7 +86,8 @@ class OptunaSweeper(Sweeper):
 
     def _checked(self, space: Space) -> Job:
         """One job of the space, once its end points and choices, and the objectives, are known to be right."""
-        from descent.config import fail, to_experiment
+        from descent.config import to_experiment
+        from descent.entry import fail
         from descent.sweep import sampling, study
 
         if not space:
