@@ -140,7 +140,12 @@ class Experiment:
     @cached_property
     def clock(self) -> Clock:
         spec = self.data.spec
-        return self.trainer.settled(spec.kind).clock(spec.sizes["train"])
+        return self.trainer.settled(spec.kind).clock(self.samples)
+
+    @property
+    def samples(self) -> int:
+        """Training samples that are used."""
+        return self.trainer.samples or self.data.spec.sizes["train"]
 
     def resolved(self) -> Experiment:
         """The same run with all lengths as fractions, and what depends on the data decided."""
@@ -234,7 +239,9 @@ def refuse_another(run: Experiment, saved: Experiment, place: RunFolder) -> None
 def _check_data(run: Experiment, spec: Spec) -> None:
     if empty := [split for split, size in spec.sizes.items() if not size]:
         raise ValueError(f"data: no samples are left for the {empty[0]} split")
-    samples, batch = spec.sizes["train"], run.trainer.batch_size
+    samples, most, batch = run.samples, spec.sizes["train"], run.trainer.batch_size
+    if samples > most:
+        raise ValueError(f"trainer.samples={samples} is more than the {most} training samples there are")
     if batch > samples:
         raise ValueError(f"trainer.batch_size={batch} is more than the {samples} training samples; at most {samples}")
 

@@ -19,7 +19,7 @@ from etils import epy
 with epy.lazy_imports():
     import tensorflow as tf
 
-Stream = Literal["split", "init", "order", "augment", "mix", "dropout", "noise"]
+Stream = Literal["split", "choice", "init", "order", "augment", "mix", "dropout", "noise"]
 
 
 def stream(seed: int, name: Stream) -> int:

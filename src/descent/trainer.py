@@ -56,6 +56,8 @@ class Trainer:
     Attributes:
         epochs: passes over the training data; one of epochs and steps may be given, else the data's kind decides.
         steps: updates.
+        samples: training samples that are used, chosen at random, the same for every seed, and fewer of them are among
+            more; None: all. What the data fits (a vocabulary, a scale) is fitted on all of the training split.
         batch_size: samples of one update.
         accumulate: equal parts an update's batch is computed in, one after the other, to need less memory.
         precision: of the layers' arithmetic; weights, losses and statistics stay float32.
@@ -74,6 +76,7 @@ class Trainer:
 
     epochs: Count | None = None
     steps: Count | None = None
+    samples: Count | None = None
     batch_size: Count = 32
     accumulate: Count = 1
     precision: Precision = "float32"

@@ -39,6 +39,11 @@ class Chunk(NamedTuple):
     plan: Any
 
 
+def chosen(size: int, count: int | None) -> np.ndarray | None:
+    """So many of `size` samples at random, int64 [count]: always the same, fewer being among more; None for all."""
+    return None if count is None else seeds.host(0, "choice").permutation(size)[:count]
+
+
 def shuffled(positions: tf.Tensor, size: int, word: int | tf.Tensor) -> tf.Tensor:
     """The sample at each position (int64 [m]) when every epoch of `size` samples is a permutation.
 
@@ -76,6 +81,7 @@ class Pipeline:
     """Everything a batch is a function of, beside the step.
 
     Attributes:
+        chosen: the training samples that are used, int64 [n]; None: all.
         samples: how many sample positions the whole run uses; later ones have weight 0.
         steps: length of the run in steps.
         chunk: K, the steps in a chunk.
@@ -94,6 +100,7 @@ class Pipeline:
     seed: int
     words: Mapping[seeds.Stream, tf.Tensor] | None = None
     own: tuple[int, ...] | None = None
+    chosen: np.ndarray | None = None
 
     @property
     def whole(self) -> Pipeline:
@@ -176,7 +183,9 @@ class Pipeline:
         return self._own(self.sample.draw(key, [self.batch_size, *self.spec.shape]))
 
     def _ordered(self, positions: tf.Tensor) -> tf.Tensor:
-        return shuffled(positions, self.spec.sizes["train"], self._word("order"))
+        if self.chosen is None:
+            return shuffled(positions, self.spec.sizes["train"], self._word("order"))
+        return tf.gather(tf.constant(self.chosen), shuffled(positions, len(self.chosen), self._word("order")))
 
     def indices(self, step: int) -> list[int]:
         """The training samples of the batch that update `step` (counted from 1) sees."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from etils import epy
 
 from descent import environment, metric, precision, replicas, seeds
-from descent.data.pipeline import Pipeline
+from descent.data.pipeline import Pipeline, chosen
 from descent.gradient import Gradient
 from descent.state import State
 from descent.step import Step
@@ -59,7 +59,8 @@ def build(experiment: Experiment) -> Built:
         sample=experiment.augmentation.sample,
         mixing=experiment.augmentation.batch,
         batch_size=trainer.batch_size,
-        samples=trainer.used(spec.sizes["train"]),
+        chosen=chosen(spec.sizes["train"], trainer.samples),
+        samples=trainer.used(experiment.samples),
         steps=experiment.clock.steps,
         chunk=trainer.chunk(experiment.clock, math.prod(spec.shape), flops, experiment.strategy.workers()),
         seed=experiment.seed,

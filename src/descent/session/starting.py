@@ -97,6 +97,8 @@ def _raw_inputs(run: Run) -> dict[Split, np.ndarray] | None:
 def _facts(run: Run, start: int) -> dict[str, str]:
     spec, model, trainer, pipeline = run.pipeline.spec, run.state.model, run.experiment.trainer, run.pipeline
     sizes = " / ".join(f"{spec.sizes[split]:,}" for split in metric.PREFIX)
+    if trainer.samples:
+        sizes = f"{trainer.samples:,} of {sizes}"
     xla = "XLA" if run.step.jit else "graph"
     several = f", {run.replicas} replicas in {run.step.workers} process(es)" if run.replicas > 1 else ""
     facts = {
