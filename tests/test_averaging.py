@@ -118,7 +118,7 @@ def test_updates_in_a_compiled_function_follow_the_step_they_are_given(model):
     np.testing.assert_allclose(averager.trainable()[0], end + left * (start - end), atol=2e-6)
 
 
-def count_up(part, steps=12):
+def count_up(part, steps=12, skipped=()):
     """Weights that take the values 1, 2, 3, ... after each update, and the averages seen after each."""
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
     weight = model.trainable_variables[0]
@@ -127,7 +127,8 @@ def count_up(part, steps=12):
     seen = []
     for step in range(steps):
         weight.assign_add([[1.0]])
-        averager.update(tf.constant(step, tf.int64))
+        if step not in skipped:
+            averager.update(tf.constant(step, tf.int64))
         seen.append((float(averager.trainable()[0][0, 0]), float(weight.numpy()[0, 0])))
     return seen
 
@@ -137,6 +138,12 @@ def test_swa_is_the_plain_mean_from_its_start_on():
     assert averages[:6] == [1, 2, 3, 4, 5, 6]
     for n, average in enumerate(averages[6:], 1):
         assert average == pytest.approx(np.mean(range(7, 7 + n)), rel=1e-6)
+
+
+@pytest.mark.parametrize("skipped", [(6,), (8,), (6, 7, 10)])
+def test_swa_is_the_mean_of_the_steps_that_were_not_skipped(skipped):
+    taken = [step + 1 for step in range(6, 12) if step not in skipped]
+    assert count_up(Swa(start=0.5), skipped=skipped)[-1][0] == pytest.approx(np.mean(taken), rel=1e-6)
 
 
 def test_swa_takes_in_every_third_weight():

@@ -71,3 +71,26 @@ def test_a_run_on_samples_that_are_others_now_says_so(source, folder, capsys):
     change()
     load_experiment(folder).data.open()
     assert "splits were others" in capsys.readouterr().out
+
+
+def test_a_run_with_a_vocabulary_that_is_given_is_found_again_from_anywhere(tmp_path, folder, monkeypatch, capsys):
+    words = texts(tmp_path / "data", False)
+    first = compose(*RUN, *words).run(folder)
+    shutil.copy(folder / "vocabulary.json", tmp_path / "words.json")
+    monkeypatch.chdir(tmp_path)
+    own = folder.with_name("own")
+    compose(*RUN, *words, "data.vocabulary=words.json").run(own)
+    again = compose(*RUN, *words, "data.vocabulary=words.json").run(own)
+    assert "complete already" in capsys.readouterr().out
+    assert again.record == pytest.approx(first.record)
+    monkeypatch.chdir("/")
+    assert load_experiment(own).data.spec.words == load_experiment(folder).data.spec.words
+
+
+def test_embeddings_of_other_words_are_no_start(tmp_path, folder):
+    words = texts(tmp_path / "data", False)
+    compose(*RUN, *words, "data.max_words=20").run(folder)
+    new = (*RUN, *words, "data.max_words=20", "data.split_seed=5", f"init_from={folder}")
+    with pytest.raises(UserError, match=r"its embeddings are of other words; add data\.vocabulary=.*vocabulary\.json"):
+        compose(*new)
+    assert compose(*new, f"data.vocabulary={folder}/vocabulary.json").init_from == str(folder)

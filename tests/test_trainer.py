@@ -125,3 +125,7 @@ def test_nothing_is_traced_after_the_first_call(quick, jit):
         for split in SPLITS:
             made.evaluator.outcome(split)
         assert made.step.evaluate.experimental_get_tracing_count() == 1  # for all splits
+
+
+def test_an_interval_below_a_step_is_every_step_at_once():
+    assert boundaries(1e-12, 5) == [1, 2, 3, 4, 5]

@@ -41,24 +41,25 @@ class _Copies(Identity):
     def __init__(self, model: keras.Model, *, statistics: bool = False) -> None:
         super().__init__(model)
         self.followed = [*model.trainable_variables, *(model.non_trainable_variables if statistics else [])]
-        self.variables = [tf.Variable(v.value, trainable=False) for v in self.followed]
+        self.copies = [tf.Variable(v.value, trainable=False) for v in self.followed]
+        self.variables = self.copies
 
     def reset(self) -> None:
-        for average, weight in zip(self.variables, self.followed, strict=True):
+        for average, weight in zip(self.copies, self.followed, strict=True):
             average.assign(weight.value)
 
     def follow(self, share: tf.Tensor) -> None:
         """`a = a + share (w - a)`."""
-        for average, weight in zip(self.variables, self.followed, strict=True):
+        for average, weight in zip(self.copies, self.followed, strict=True):
             # Keras' seed states and counters are integers: the latest, not a mean.
             moved = average + tf.cast(share, average.dtype) * (weight.value - average)
             average.assign(moved if average.dtype.is_floating else weight.value)
 
     def trainable(self) -> list[tf.Tensor]:
-        return [tf.convert_to_tensor(v) for v in self.variables[: len(self.model.trainable_variables)]]
+        return [tf.convert_to_tensor(v) for v in self.copies[: len(self.model.trainable_variables)]]
 
     def non_trainable(self) -> list[tf.Tensor]:
-        averaged = self.variables[len(self.model.trainable_variables) :]
+        averaged = self.copies[len(self.model.trainable_variables) :]
         return [tf.convert_to_tensor(v) for v in averaged] if averaged else super().non_trainable()
 
 
@@ -81,13 +82,15 @@ class StochasticAverager(_Copies):
     def __init__(self, model: keras.Model, start: int, every: int) -> None:
         super().__init__(model, statistics=True)
         self.start, self.every = start, every
+        self.taken = tf.Variable(0, trainable=False, dtype=tf.int64)  # counted: a step that is skipped gives no weight
+        self.variables = [*self.copies, self.taken]
 
     def update(self, step: tf.Tensor) -> None:
         """The n-th weight taken in moves the mean by 1 / n of the way; before the start it is the weight itself."""
-        since = tf.cast(step, tf.int64) - self.start
-        taken = tf.maximum(since, 0) // self.every + 1
-        due = (since < 0) | (since % self.every == 0)
-        self.follow(tf.where(due, 1 / tf.cast(taken, tf.float32), tf.zeros([])))
+        since, taken = tf.cast(step, tf.int64) - self.start, self.taken.read_value()
+        due = (taken == 0) | (since % self.every == 0)
+        self.follow(tf.where(due, 1 / (tf.cast(taken, tf.float32) + 1), tf.zeros([])))
+        self.taken.assign(taken + tf.cast(due & (since >= 0), tf.int64))
 
 
 class LookaheadAverager(_Copies):
@@ -100,7 +103,7 @@ class LookaheadAverager(_Copies):
     def update(self, step: tf.Tensor) -> None:
         due = (tf.cast(step, tf.int64) + 1) % self.every == 0
         self.follow(tf.where(due, self.share, 0.0))
-        for slow, fast in zip(self.variables, self.followed, strict=True):
+        for slow, fast in zip(self.copies, self.followed, strict=True):
             fast.assign(tf.where(due, slow, fast.value))
 
 

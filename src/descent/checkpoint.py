@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import itertools
 import json
 import math
 import os
@@ -53,11 +54,12 @@ def save(
     host: dict[str, Any],
     paths: dict[str, list[str]],
     keep: int,
+    anchors: int = 1,
     **about: Any,
 ) -> Path:
     """Writes a checkpoint and removes all but the newest `keep`; returns once it is durable.
 
-    The newest one that is `about` a `periodic` save stays too: a rollback needs it.
+    The newest `anchors` that are `about` a `periodic` save stay, too: a rollback needs them.
     """
     files = {f"{kind}.npz": _pack(group) for kind, group in arrays.items()}
     files["host.json"] = json.dumps(host).encode()
@@ -70,9 +72,9 @@ def save(
     }
     final = write(folder, f"step-{step:06d}", files, {"step": step, "variables": variables, **about})
     found = _found(folder)
-    anchor = next((path for path in found if _is_periodic(path)), None)
-    for old in found[keep:]:
-        if old != anchor:
+    kept = [*found[:keep], *itertools.islice(filter(_is_periodic, found), anchors)]
+    for old in found:
+        if old not in kept:
             remove(old)
     return final
 

@@ -146,7 +146,7 @@ def provenance(experiment: Any, jit: bool, replicas: int) -> dict[str, str]:
     """All that the bits of a result depend on, each in a word: equal words, equal bytes. Part of every checkpoint."""
     trainer: Trainer = experiment.trainer
     versions = {name: metadata.version(name) for name in ("descent", "tensorflow", "keras", "numpy")}
-    data = {"data": experiment.data.digest} if isinstance(experiment.data, Remembered) else {}
+    data = {"data": experiment.data.digest()} if isinstance(experiment.data, Remembered) else {}
     return {
         "config": identity.identity(experiment),
         **data,

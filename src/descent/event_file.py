@@ -38,12 +38,13 @@ class EventFile:
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
         Path(path).mkdir(parents=True, exist_ok=True)
+        again = any(Path(path).glob("events.out.tfevents.*"))
         now = f"{time.time():017.6f}"  # TensorBoard reads a folder's files in the order of their names
         self.writer = tf.io.TFRecordWriter(f"{path}/events.out.tfevents.{now}.{socket.gethostname()}.{os.getpid()}")
         self.flush_seconds, self.flushed = flush_seconds, time.monotonic()
         self.encoder = functools.cache(_encoder)
         self._add(Event(wall_time=time.time(), file_version="brain.Event:2"))
-        if step:
+        if again:
             start = SessionLog(status=SessionLog.START)
             self._add(Event(wall_time=time.time(), step=step + 1, session_log=start))
         self.writer.flush()

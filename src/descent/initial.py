@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,14 +44,21 @@ def place(source: str) -> Path:
 
 
 def checked(run: Experiment) -> Experiment:
-    """The run, once it is seen that the weights it is to start from are there.
+    """The run, once it is seen that the weights it is to start from are there, and of its own vocabulary.
 
     Raises:
         UserError: they are not.
     """
     if run.init_from is not None:
-        place(run.init_from)
+        _check_words(run.init_from, place(run.init_from), run.data.spec.words)
     return run
+
+
+def _check_words(source: str, weights: Path, words: Sequence[str]) -> None:
+    """An embedding has a row for each word: of another vocabulary it would fit in shape alone."""
+    kept = weights.parents[1] / "vocabulary.json"
+    if words and kept.is_file() and tuple(json.loads(kept.read_text(encoding="utf-8"))["words"]) != tuple(words):
+        raise UserError(f"init_from={source}: its embeddings are of other words; add data.vocabulary={kept}")
 
 
 def read(source: str) -> Weights:

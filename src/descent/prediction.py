@@ -137,6 +137,8 @@ def _texts(texts: tuple[str, ...], spec: Spec, encode: Callable[[list[str]], np.
 def _images(inputs: Inputs, spec: Spec, dtype: np.dtype, fit: Fit) -> Iterator[Named]:
     """Images as the run's data has them: upright, of its size and channels, in its range."""
     _check_kind("image", spec)
+    if spec.shape[-1] not in (1, 3):
+        raise UserError(f"inputs: the run's images have {spec.shape[-1]} channels; give raw elements as a .npy file")
     bring = functools.partial(decoding.fit, how=fit)
     for first in range(0, len(inputs.files), BATCH):
         part = slice(first, first + BATCH)

@@ -27,8 +27,8 @@ class NoSharpness:
 class Sam:
     """Sharpness-aware minimisation (Foret et al. 2021, eqs. 2-3): the gradient at `w + rho g / ||g||`.
 
-    Two passes a step, with the same dropout masks. The record and the batch-norm statistics are those of the
-    first pass, at the weights themselves.
+    Two passes a step, with the same dropout masks. Losses, metrics and the batch-norm statistics are those of
+    the first pass, at the weights themselves; the gradient, its norm and its clipping those of the second.
 
     Attributes:
         rho: radius of the neighbourhood.

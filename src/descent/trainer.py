@@ -180,6 +180,8 @@ def _convolves(layer: keras.Layer) -> bool:
 
 def boundaries(every: float, total: int) -> list[int]:
     """The steps at which something due every `every` steps (not always whole) falls, and the last step."""
+    if every <= 1:
+        return list(range(1, total + 1))
     count = math.ceil(total / every)
     return sorted({min(total, max(1, math.ceil(k * every - 1e-6))) for k in range(1, count + 1)} | {total})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import string
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,17 @@ _PLAIN = str.maketrans(
 def words(text: str) -> list[str]:
     """The words of a text: lower case, without punctuation."""
     return [word for word in text.translate(_PLAIN).split(" ") if word]
+
+
+def flaw(text: Any) -> str:
+    """What is wrong with a text, or "". Half a character can be escaped in JSON, but not written down."""
+    if not isinstance(text, str) or not words(text):
+        return "no words"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "half a character"
+    return ""
 
 
 def learn(texts: Iterable[Sequence[str]], size: int) -> tuple[str, ...]:

@@ -92,15 +92,11 @@ def _regularization(run: Experiment) -> Line:
     return judged(not chosen, "note", "regularization", chosen or "none", advice)
 
 
-def _evaluations(run: Experiment) -> int:
-    return math.ceil(run.clock.steps / run.clock.in_steps(run.trainer.eval_every))
-
-
 def _early_stopping(run: Experiment) -> Line:
     found = next((c for c in run.callback.values() if isinstance(c, EarlyStopping)), None)
     if found is None:
         return Line("note", "early stopping", "off", "callback=[checkpoint,early_stopping]")
-    count = _evaluations(run)
+    count = len(run.trainer.evaluations(run.clock))
     finding = f"after {found.patience} of {count} evaluations without a better {found.monitor}"
     advice = "it can never stop this run: lower callback.early_stopping.patience"
     return judged(found.patience >= count, "note", "early stopping", finding, advice)
@@ -115,7 +111,7 @@ def _checkpoints(run: Experiment) -> Line:
 
 
 def _logging(run: Experiment) -> Line:
-    rows, evaluations = run.clock.steps // run.trainer.log_every, _evaluations(run)
+    rows, evaluations = run.clock.steps // run.trainer.log_every, len(run.trainer.evaluations(run.clock))
     finding = f"{rows} rows and {evaluations} evaluations in {', '.join(['metrics.jsonl', *run.logger])}"
     few = rows < FEWEST_ROWS or evaluations < FEWEST_EVALUATIONS
     return judged(few, "note", "logging", finding, "lower trainer.log_every or trainer.eval_every for curves")

@@ -7,6 +7,7 @@ import csv
 import functools
 import hashlib
 import io
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from descent.types import UserError
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})  # in lower case
 NEWLINE = b"\n"
 SEPARATORS = ",;\t|"
+csv.field_size_limit(sys.maxsize)  # a cell may be a long text
 MOSTLY = 0.9  # share of numbers above which a column is one of numbers, and the rest are mistakes
 
 
@@ -140,6 +142,14 @@ def missing(cells: np.ndarray) -> np.ndarray:
     return np.array([cell.lower() in MISSING for cell in cells], bool)
 
 
+def _number(cell: str) -> float:
+    """NaN for a word; Python alone would read 1_2 as 12."""
+    try:
+        return float("nan" if "_" in cell else cell)
+    except ValueError:
+        return float("nan")
+
+
 def numbers(sheet: Sheet, name: str, *, wanted: bool) -> np.ndarray | None:
     """A column as numbers, NaN where missing; None where it is one of words, unless numbers are `wanted`.
 
@@ -148,18 +158,13 @@ def numbers(sheet: Sheet, name: str, *, wanted: bool) -> np.ndarray | None:
     """
     cells = sheet.columns[name]
     lacking = missing(cells)
-    values = np.full(len(cells), np.nan)
-    wrong = []
-    for i in np.flatnonzero(~lacking):
-        try:
-            values[i] = float(cells[i])
-        except ValueError:
-            wrong.append(int(i))
+    values = np.array([np.nan if lacks else _number(cell) for cell, lacks in zip(cells, lacking, strict=True)], float)
+    wrong = np.flatnonzero(np.isnan(values) & ~lacking).tolist()
     present = len(cells) - int(lacking.sum())
     if wrong and (wanted or present - len(wrong) >= MOSTLY * present):
         more = f" ({len(wrong)} such cells)" if len(wrong) > 1 else ""
         hint = "mend it" if wanted else f"mend it, or let the column be words: data.categorical=[{name}]"
         raise UserError(f"{sheet.place(wrong[0], name)}: {cells[wrong[0]]!r} is no number{more}; {hint}")
-    if np.isinf(values).any():
+    if not wrong and np.isinf(values).any():
         raise UserError(f"{sheet.place(int(np.argmax(np.isinf(values))), name)}: an infinite number")
     return None if wrong else values

@@ -157,11 +157,11 @@ class CsvTable(Table):
             return self.parts(labels)
         own = np.flatnonzero(rows >= len(sheet.lines) - tested)
         parts = self.parts_beside(labels, own)
-        new = np.flatnonzero(~np.isin(labels[own], labels[parts["train"]]))
-        if classes and len(new):
-            row = own[new[0]]
-            place = f"data.test_path={self.test_path}: row {sheet.lines[rows[row]]}, column {self.target}"
-            raise UserError(f"{place}: no training row has the class {classes[labels[row]]}")
+        for row in np.flatnonzero(~np.isin(labels, labels[parts["train"]])) if classes else ():
+            place, name = sheet.place(int(rows[row]), str(self.target)), classes[labels[row]]
+            if row in own:
+                raise UserError(f"{place}: no training row has the class {name}")
+            raise UserError(f"{place}: the class {name} has too few rows: validation takes all; give it more")
         return parts
 
     def _check_spread(self, sheet: Sheet, train: np.ndarray) -> None:

@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from descent.types import Fraction, Split, UserError, part
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 LINES = (".jsonl", ".ndjson")
+END = "\x1e"  # a row of its own after the last one
 NOTHING = {"", "nan", "null", "none", "na", "n/a"}  # labels that are none
 
 
@@ -144,8 +144,7 @@ class CsvText(Text):
             raise UserError(f"data.{key}={file}: cannot be read ({error.strerror})") from error
 
     def _table_rows(self, key: str, file: Path, content: list[str], delimiter: str) -> Iterator[Row]:
-        csv.field_size_limit(sys.maxsize)
-        reader = csv.reader(content, delimiter=delimiter)
+        reader = csv.reader([*content, "\n", END], delimiter=delimiter)
         header = [name.strip() for name in next(reader, [])]
         places = []
         for option, column in (("text_column", self.text_column), ("label_column", self.label_column)):
@@ -153,8 +152,10 @@ class CsvText(Text):
                 raise UserError(f"data.{option}={column}: {file} has no such column; it has {few(header, 8) or 'none'}")
             places.append(header.index(column))
         for number, cells in enumerate(reader, 2):
-            if not cells:
+            if not cells or cells == [END]:
                 continue
+            if END in cells[-1]:  # within a cell, which thus began with a quotation mark and swallowed all rows since
+                raise UserError(f"data.{key}={file}: row {number}: a quotation mark is open at the end of the file")
             if len(cells) != len(header):
                 yield Row(number, wrong=f"{len(cells)} cells for {len(header)} columns")
             else:
@@ -175,8 +176,8 @@ class CsvText(Text):
                 yield Row(number, wrong="not an object with texts")
 
     def _row(self, number: int, text: Any, label: Any) -> Row:
-        if not isinstance(text, str) or not vocabulary.words(text):
-            return Row(number, wrong=f"column {self.text_column}: no words")
+        if flaw := vocabulary.flaw(text):
+            return Row(number, wrong=f"column {self.text_column}: {flaw}")
         if str(label).strip().lower() in NOTHING:
             return Row(number, wrong=f"column {self.label_column}: no label")
         return Row(number, text, str(label).strip())

@@ -16,8 +16,8 @@ import numpy as np
 from descent import seeds
 from descent.data.arrays import Splitting, cut, share_of
 from descent.data.decoding import Fit, OpenFolder, Samples
-from descent.data.remembered import FILE
-from descent.data.verified import File, Finding, few, findings, listed
+from descent.data.remembered import FILE, content
+from descent.data.verified import File, Finding, few, findings, listed, readable
 from descent.folder import write_atomic
 from descent.types import SPLITS, Counts, Flag, Fraction, Numbers, Share, Spec, Split, UserError, Weights, part
 
@@ -29,7 +29,7 @@ Row = tuple[Split, int, File]  # whose split, which class
 
 
 class Index(NamedTuple):
-    """The readable files of a folder, what was left out, and a digest of all by which a change is seen."""
+    """The readable files of a folder, what was left out, and a digest by which a change is seen."""
 
     class_names: tuple[str, ...]
     splits: dict[Split, Samples]
@@ -147,13 +147,12 @@ class ImageFolder(SplittingFiles):
     def open(self) -> OpenFolder:
         if bad := self.index.bad:
             print(f"data: {len(bad)} unreadable files of {self.root} are left out: {few(bad)}", flush=True)
-        if self.__dict__.get("_kept", self.digest) != self.digest:
+        if self.__dict__.get("_kept", self.digest()) != self.digest():
             print(f"data: the files of {self.root} are others than this run had: its splits were others", flush=True)
         return OpenFolder(self.spec, self.index.splits, self.fit)
 
     # --- what is kept with a run ---
 
-    @property
     def digest(self) -> str:
         return self.index.digest
 
@@ -162,14 +161,14 @@ class ImageFolder(SplittingFiles):
 
     def keep(self, folder: Path) -> None:
         """Writes `data.json` into the folder of a run: the digest of its files."""
-        write_atomic(folder / FILE, json.dumps({"digest": self.digest}) + "\n")
+        write_atomic(folder / FILE, json.dumps({"digest": self.digest()}) + "\n")
 
     def kept(self, folder: Path) -> Self:
         """The same folder, which then says where its files are others than those of a run."""
         if not (folder / FILE).exists():
             return self
         other = dataclasses.replace(self)
-        other.__dict__["_kept"] = json.loads((folder / FILE).read_text(encoding="utf-8"))["digest"]
+        other.__dict__["_kept"] = content(folder)["digest"]
         return other
 
     @cached_property
@@ -211,7 +210,7 @@ def _folders(place: Path) -> tuple[str, ...]:
 def _readable(
     root: Path, names: tuple[str, ...], places: Mapping[Split, Path], max_bad: float
 ) -> tuple[tuple[str, ...], dict[Split, Samples], str]:
-    """The bad files in words, the good ones of each split that has a folder, and a digest of all."""
+    """The bad files in words, the good ones of each split that has a folder, and a digest of these."""
     for split, place in places.items():
         if strange := sorted(set(_folders(place)) - set(names)):
             raise UserError(f"data.path={root}: class {strange[0]} of the {split} split has no folder in train")
@@ -223,7 +222,7 @@ def _readable(
     ]
     found = findings(root, [file for _, _, file in rows])
     bad = tuple(
-        f"{Path(file.path).relative_to(root)} ({what})"
+        f"{readable(os.path.relpath(file.path, root))} ({what})"
         for (_, _, file), what in zip(rows, found, strict=True)
         if isinstance(what, str)
     )
@@ -236,8 +235,9 @@ def _readable(
 
 
 def _digest(root: Path, rows: list[Row], found: list[Finding]) -> str:
-    """Of names, sizes and findings; not of times, which a copy of the folder does not keep."""
-    files = [(os.path.relpath(file.path, root), file.size, what) for (*_, file), what in zip(rows, found, strict=True)]
+    """Of the good files' names, sizes and orientations; not of times, which a copy of the folder does not keep."""
+    both = zip(rows, found, strict=True)
+    files = [(os.path.relpath(file.path, root), file.size, what) for (*_, file), what in both if isinstance(what, int)]
     return hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
 
 

@@ -17,7 +17,7 @@ ENDINGS = (".txt", *SEPARATORS, *OBJECTS)
 
 
 class RawTexts(NamedTuple):
-    """The texts of a file that have words, in order; the rows that have none, each with what is wrong."""
+    """The texts of a file that have words, in order; the other rows, each with what is wrong."""
 
     texts: tuple[str, ...]
     bad: tuple[str, ...]
@@ -29,9 +29,9 @@ def read(path: Path, column: str) -> RawTexts:
     Raises:
         UserError: the file cannot be read, lacks the column, or has no text with words.
     """
-    rows = list(_rows(path, column))
-    good = [text for _, text in rows if isinstance(text, str) and vocabulary.words(text)]
-    bad = [f"row {n} (no words)" for n, text in rows if not isinstance(text, str) or not vocabulary.words(text)]
+    rows = [(n, text, vocabulary.flaw(text)) for n, text in _rows(path, column)]
+    good = [text for _, text, flaw in rows if not flaw]
+    bad = [f"row {n} ({flaw})" for n, _, flaw in rows if flaw]
     if not good:
         raise UserError(f"inputs={path}: none of its {len(rows)} rows has words")
     return RawTexts(tuple(good), tuple(bad))

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from descent.types import UserError
+
 FILE = "data.json"
+
+
+def content(folder: Path) -> dict[str, Any]:
+    """What the folder of a run keeps of its data.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        kept: dict[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / FILE} is damaged: {error}") from error
+    if "digest" not in kept:
+        raise UserError(f"{folder / FILE} is damaged: it has no digest")
+    return kept
 
 
 @runtime_checkable
@@ -14,7 +32,6 @@ class Remembered(Protocol):
     an encoding), and a digest that tells whether the samples are still the same.
     """
 
-    @property
     def digest(self) -> str:
         """Of everything that the splits are cut from."""
         ...

@@ -15,7 +15,7 @@ import numpy as np
 
 from descent import seeds
 from descent.data.arrays import Arrays, Pair, Splitting, cut, share_of
-from descent.data.remembered import FILE
+from descent.data.remembered import FILE, content
 from descent.folder import write_atomic
 from descent.types import SPLITS, Share, Spec, Split, UserError, part
 
@@ -223,22 +223,21 @@ class Table(Splits):
             self.__dict__["_read"] = dataclasses.replace(rows, encoding=encoding)
         return self.__dict__["_read"]
 
-    @property
     def digest(self) -> str:
         return self.prepare().digest
 
     def keep(self, folder: Path) -> None:
         """Writes `data.json` into the folder of a run: everything that was fitted."""
         rows = self.prepare()
-        content = {"digest": rows.digest, "encoding": to_plain(rows.encoding)}
-        write_atomic(folder / FILE, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        kept = {"digest": rows.digest, "encoding": to_plain(rows.encoding)}
+        write_atomic(folder / FILE, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
 
     def kept(self, folder: Path) -> Table:
         """The same table with the encoding that a run kept; itself where there is none."""
         if not (folder / FILE).exists():
             return self
         other = dataclasses.replace(self)
-        other.__dict__["_kept"] = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        other.__dict__["_kept"] = content(folder)
         return other
 
     def open(self) -> Arrays:

@@ -78,6 +78,8 @@ class Text(Splitting):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.vocabulary is not None:  # a run names its own copy later, and where a file is makes no other run
+            object.__setattr__(self, "vocabulary", str(Path(self.vocabulary).expanduser().absolute()))
         if self.fold is None and not self.own_test and self.validation + self.test >= 1:
             raise ValueError(f"validation + test = {self.validation + self.test:g} should leave texts to train on")
 
@@ -127,7 +129,6 @@ class Text(Splitting):
     def prepare(self) -> None:
         _ = self.fitted
 
-    @property
     def digest(self) -> str:
         return self.fitted.digest
 

@@ -52,10 +52,17 @@ def _file(path: str) -> File:
     return File(path, status.st_size, status.st_mtime_ns)
 
 
+def readable(path: str) -> str:
+    """A path that can be printed, whatever bytes its name has."""
+    return path.encode(errors="replace").decode()
+
+
 def look(path: str) -> Finding:
     """Decodes a file whole. Returns its EXIF orientation, or what is wrong with it."""
     from PIL import Image, UnidentifiedImageError
 
+    if path != readable(path):
+        return "its name is not UTF-8"
     try:
         if os.path.getsize(path) == 0:
             return "empty"

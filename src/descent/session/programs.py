@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from etils import epy
 
 from descent import identity
+from descent.data import Remembered
 from descent.session.building import Built, build, renewed
 
 with epy.lazy_imports():
@@ -49,7 +50,8 @@ class Programs:
     def build(self, experiment: Experiment) -> Built:
         """As `session.build`."""
         there, self.built = self.built, None
-        traits = identity.program(experiment), experiment.data.spec
+        data = experiment.data
+        traits = identity.program(experiment), data.spec, data.digest() if isinstance(data, Remembered) else None
         if there and traits == self.traits:
             built = renewed(there, experiment)
         else:

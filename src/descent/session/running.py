@@ -212,6 +212,7 @@ class Session(Run):
         self.observer.flush()  # before it is taken back
         self.folder.cut_log(saved.host["log_size"], saved.step)
         self.observer.restart(saved.step, saved.host["log_size"])
+        self.saver.forget()
         self.folder.events.add("rollback", saved.step, fault=step, **about)
         self.say(f"{text}: back to step {saved.step}, with {self.state.rate_factor.numpy():.3g} of the rate")
         return "rolled back"

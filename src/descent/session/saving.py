@@ -32,6 +32,7 @@ class Saver:
         self.due = set(boundaries(clock.in_steps(keeper.every), clock.steps)) if keeper else set()
         self.every_seconds = 60 * keeper.every_minutes if keeper and keeper.every_minutes else float("inf")
         self.keep = keeper.keep if keeper else 1
+        self.anchors = 2 if run.experiment.trainer.nonfinite == "rollback" else 1  # the newest may hold ruined weights
         self.provenance = environment.provenance(run.given, run.step.jit, run.replicas)
         self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="saver")
         self.writing: Future[None] | None = None
@@ -54,6 +55,7 @@ class Saver:
         """Hands a snapshot of this moment to the writer; waits for the one before, should it not be done yet."""
         self.wait()
         run, self.last = self.run, time.monotonic()
+        periodic = periodic or run.now in self.due or not run.now  # also where it is written anew
         if self.step == run.now and not self.failed:
             return  # the same moment
         try:
@@ -67,12 +69,16 @@ class Saver:
         def write() -> None:
             self.log.sync()
             about = {"periodic": periodic, "provenance": self.provenance}
-            checkpoint.save(run.folder.checkpoints, step, arrays, host, paths, self.keep, **about)
+            checkpoint.save(run.folder.checkpoints, step, arrays, host, paths, self.keep, self.anchors, **about)
             for path in run.folder.checkpoints.glob("top-*"):
                 if int(path.name[4:]) not in self._top(host):
                     checkpoint.remove(path)
 
         self._submit(step, write)
+
+    def forget(self) -> None:
+        """After a rollback: the step of the last save may come again, and is another one then."""
+        self.step = -1
 
     def _top(self, host: dict[str, Any]) -> list[int]:
         """The steps whose weights are kept beside the best."""
