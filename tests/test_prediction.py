@@ -48,7 +48,7 @@ def expected(built, elements: np.ndarray) -> np.ndarray:
 
 
 def answers(built, path: Path, fit: str = "crop") -> np.ndarray:
-    return np.array([answer.values for answer in prediction.answer(built, prediction.find(str(path)), fit)])
+    return np.array([answer.values for answer in prediction.answer(built, prediction.find(str(path)), None, fit)])
 
 
 @pytest.mark.parametrize("which", ["grey", "colour"])
@@ -96,7 +96,7 @@ def test_an_array_is_one_element_or_many(shape, grey, tmp_path):
 def test_more_inputs_than_a_batch_keep_their_order_and_names(grey, tmp_path, monkeypatch):
     monkeypatch.setattr(prediction, "BATCH", 2)
     np.save(tmp_path / "x.npy", raw(grey, 5))
-    given = list(prediction.answer(grey, prediction.find(str(tmp_path / "x.npy")), "crop"))
+    given = list(prediction.answer(grey, prediction.find(str(tmp_path / "x.npy")), None, "crop"))
     assert [answer.name for answer in given] == [f"x.npy[{i}]" for i in range(5)]
     np.testing.assert_allclose([answer.values for answer in given], expected(grey, raw(grey, 5)), atol=1e-5)
 
@@ -108,13 +108,13 @@ def test_unreadable_files_are_named_and_the_others_answered(grey, tmp_path):
     (tmp_path / "words.png").write_text("not an image")
     found = prediction.find(str(tmp_path))
     assert found.bad == ("empty.jpg (empty)", "words.png (neither JPEG nor PNG)")
-    assert [Path(answer.name).name for answer in prediction.answer(grey, found, "crop")] == ["good.png"]
+    assert [Path(answer.name).name for answer in prediction.answer(grey, found, None, "crop")] == ["good.png"]
 
 
 def test_real_targets_are_answered_by_a_value(tmp_path):
     built = build(compose(*QUICK, "data.num_classes=null", "loss=mse", "regularization=none").resolved())
     np.save(tmp_path / "x.npy", raw(built, 2))
-    given = list(prediction.answer(built, prediction.find(str(tmp_path / "x.npy")), "crop"))
+    given = list(prediction.answer(built, prediction.find(str(tmp_path / "x.npy")), None, "crop"))
     wanted = built.state.model(tf.constant(raw(built, 2), tf.float32) / 255, training=False)[:, 0]
     lines = prediction.rows(given, built.pipeline.spec, top=3)
     assert lines[0] == ["input", "value"]

@@ -31,7 +31,7 @@ def run(tmp_path_factory):
 
 def answered(run, path: Path, **options: str) -> tuple[list[str], np.ndarray]:
     data, built = run
-    given = list(prediction.answer(built, prediction.find(str(path), **options), encode=data.encode))
+    given = list(prediction.answer(built, prediction.find(str(path), **options), data))
     return [answer.name for answer in given], np.array([answer.values for answer in given])
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import functools
 import io
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from etils import epy
@@ -15,7 +16,7 @@ from etils import epy
 from descent import display
 from descent.data import decoding, raw_texts
 from descent.data.decoding import Fit, decoded
-from descent.data.verified import ENDINGS, File, findings, listed
+from descent.data.verified import ENDINGS, File, findings, listed, readable
 from descent.folder import write_atomic
 from descent.types import Spec, UserError
 
@@ -37,19 +38,21 @@ class Answer(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What is to be answered: image files with their EXIF orientations, texts, or one array; and what cannot be."""
+    """What is to be answered: image files with their EXIF orientations, texts, a table, or an array; what cannot be."""
 
     files: tuple[str, ...] = ()
     orientations: tuple[int, ...] = ()
     texts: tuple[str, ...] = ()
+    table: Path | None = None
     array: Path | None = None
     bad: tuple[str, ...] = ()
 
 
-def find(path: str, column: str = "text") -> Inputs:
+def find(path: str, column: str = "text", *, tabular: bool = False) -> Inputs:
     """The inputs at a path: a JPEG or PNG file, a folder of them (and of folders of them), texts, or a .npy file.
 
-    Texts are the lines of a .txt file, or a `column` of a table (.csv, .tsv, .jsonl).
+    Texts are the lines of a .txt file, or a `column` of a table (.csv, .tsv, .jsonl). For a run on `tabular` data a
+    table (.csv, .tsv) is what it is.
 
     Raises:
         UserError: there is nothing that could be read.
@@ -59,6 +62,8 @@ def find(path: str, column: str = "text") -> Inputs:
         raise UserError(f"inputs={path}: no such file or folder")
     if place.suffix.lower() == ".npy":
         return Inputs(array=place)
+    if tabular and place.is_file() and place.suffix.lower() in raw_texts.SEPARATORS:
+        return Inputs(table=place)
     if place.is_file() and place.suffix.lower() in raw_texts.ENDINGS:
         return Inputs(texts=(found := raw_texts.read(place, column)).texts, bad=found.bad)
     if place.is_file() and place.suffix.lower() not in ENDINGS:
@@ -76,23 +81,22 @@ def _images_at(path: str, place: Path) -> Inputs:
     if not files:
         raise UserError(f"inputs={path}: the folder has no JPEG or PNG files")
     found = list(zip(files, findings(root, files), strict=True))
-    bad = tuple(f"{Path(file.path).relative_to(root)} ({what})" for file, what in found if isinstance(what, str))
+    wrong = ((os.path.relpath(file.path, root), what) for file, what in found if isinstance(what, str))
+    bad = tuple(f"{readable(name)} ({what})" for name, what in wrong)
     good = {file.path: what for file, what in found if isinstance(what, int)}
     if not good:
         raise UserError(f"inputs={path}: none of {len(files)} files can be read; the first: {bad[0]}")
     return Inputs(tuple(good), tuple(good.values()), bad=bad)
 
 
-def answer(
-    built: Built, inputs: Inputs, fit: Fit = "crop", encode: Callable[[list[str]], np.ndarray] | None = None
-) -> Iterator[Answer]:
+def answer(built: Built, inputs: Inputs, data: Any = None, fit: Fit = "crop") -> Iterator[Answer]:
     """The run's answer to each input, in order.
 
     Args:
         built: the run.
         inputs: what is to be answered.
+        data: the run's own source, which encodes texts by its vocabulary and tables by what it fitted.
         fit: how images are brought to the run's shape.
-        encode: gives ids [m, t] for texts, by the run's own vocabulary.
 
     Raises:
         UserError: the inputs are not of the kind or shape that the run takes.
@@ -101,7 +105,9 @@ def answer(
     if inputs.array:
         batches = _arrays(inputs.array, spec, dtype)
     elif inputs.texts:
-        batches = _texts(inputs.texts, spec, encode)
+        batches = _texts(inputs.texts, spec, getattr(data, "encode", None))
+    elif inputs.table:
+        batches = _table(inputs.table, spec, getattr(data, "encode_file", None))
     else:
         batches = _images(inputs, spec, dtype, fit)
     for names, raw in batches:
@@ -115,13 +121,16 @@ def _raw_dtype(built: Built) -> np.dtype:
 
 
 Named = tuple[Sequence[str], np.ndarray]
-WANTED = {"image": "images", "text": "a .txt file with a text a line, or a table (.csv, .tsv, .jsonl)"}
+WANTED = {
+    "image": "images",
+    "tabular": "a table (.csv, .tsv) or raw elements as a .npy file",
+    "text": "a .txt file with a text a line, or a table (.csv, .tsv, .jsonl)",
+}
 
 
 def _check_kind(kind: str, spec: Spec) -> None:
     if spec.kind != kind:
-        wanted = WANTED.get(spec.kind, "raw elements as a .npy file")
-        raise UserError(f"inputs: these are {kind}s, and the run's data is {spec.kind}; give {wanted}")
+        raise UserError(f"inputs: these are {kind}s, and the run's data is {spec.kind}; give {WANTED[spec.kind]}")
 
 
 def _texts(texts: tuple[str, ...], spec: Spec, encode: Callable[[list[str]], np.ndarray] | None) -> Iterator[Named]:
@@ -132,6 +141,15 @@ def _texts(texts: tuple[str, ...], spec: Spec, encode: Callable[[list[str]], np.
     for first in range(0, len(texts), BATCH):
         part = texts[first : first + BATCH]
         yield part, encode(list(part))
+
+
+def _table(path: Path, spec: Spec, encode: Callable[[Path], tuple[np.ndarray, np.ndarray]] | None) -> Iterator[Named]:
+    """The rows of a table, encoded as the run's own are."""
+    _check_kind("tabular", spec)
+    if encode is None:
+        raise UserError("inputs: this run's data is no table with columns; give raw elements as a .npy file")
+    lines, raw = encode(path)
+    yield [f"row {line}" for line in lines], raw
 
 
 def _images(inputs: Inputs, spec: Spec, dtype: np.dtype, fit: Fit) -> Iterator[Named]:

@@ -180,8 +180,7 @@ class CsvTable(Table):
                 continue
             values = None if name in self.categorical else numbers(sheet, name, wanted=False)
             if values is None:
-                words = np.where(missing(sheet.columns[name]), "", sheet.columns[name])[rows]
-                cells[name] = words.astype(object)
+                cells[name] = Categorical(name, ()).read(sheet)[rows]
                 columns.append(categorical(name, cells[name][train], self.max_categories))
             elif np.isnan(values[rows][train]).all():
                 empty.append(name)

@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 
 from descent import seeds
+from descent.data import csv_file
 from descent.data.arrays import Arrays, Pair, Splitting, cut, share_of
+from descent.data.csv_file import Sheet
 from descent.data.remembered import FILE, content
+from descent.data.verified import few
 from descent.folder import write_atomic
 from descent.types import SPLITS, Share, Spec, Split, UserError, part
 
@@ -43,6 +46,12 @@ class Numeric:
         """Mean and deviation of each input."""
         return [(self.mean, self.std), *([(0.0, 1.0)] if self.flagged else [])]
 
+    def read(self, sheet: Sheet) -> np.ndarray:
+        """Its values in a file, NaN where missing."""
+        values = csv_file.numbers(sheet, self.name, wanted=True)
+        assert values is not None
+        return values
+
     def encode(self, values: np.ndarray) -> np.ndarray:
         missing = np.isnan(values)
         filled = np.where(missing, self.mean, values)
@@ -63,6 +72,11 @@ class Categorical:
     @property
     def scales(self) -> list[tuple[float, float]]:
         return [(0.0, 1.0)] * len(self.categories)
+
+    def read(self, sheet: Sheet) -> np.ndarray:
+        """Its words in a file, empty where missing."""
+        cells = sheet.columns[self.name]
+        return np.where(csv_file.missing(cells), "", cells).astype(object)
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         return values[:, None] == np.array(self.categories, dtype=object)
@@ -239,6 +253,20 @@ class Table(Splits):
         other = dataclasses.replace(self)
         other.__dict__["_kept"] = content(folder)
         return other
+
+    def encode_file(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
+        """The lines [m] and the inputs [m, f] of the rows of a CSV file, which may have more columns than are used.
+
+        Raises:
+            UserError: a column is missing, or a cell of one of numbers is none.
+        """
+        encoding = self.prepare().encoding
+        separator = "\t" if path.suffix.lower() in (".tsv", ".tab") else "auto"
+        sheet = csv_file.read("inputs", str(path), getattr(self, "encoding", "utf-8"), separator)
+        if lacking := [column.name for column in encoding.columns if column.name not in sheet.columns]:
+            raise UserError(f"inputs={path}: there is no column {few(lacking)}")
+        values = {column.name: column.read(sheet) for column in encoding.columns}
+        return sheet.lines, encoding.encode(values)
 
     def open(self) -> Arrays:
         rows = self.prepare()
