@@ -121,12 +121,14 @@ def test_an_onnx_file_names_its_classes(finished, tmp_path):
         ["model=vit_tiny", "model.patch=4", "model.width=8", "model.depth=1", "model.heads=2"],
         ["model=convnext_tiny", "model.widths=[4,8]", "model.blocks=[1,1]"],
         ["data.num_classes=null", "loss=mse", "regularization=none"],
+        ["loss=mse", "regularization=none"],
+        [*CNN, "loss=binary_cross_entropy"],
         [*CNN, "trainer.precision=mixed_bfloat16"],
     ],
-    ids=lambda words: words[-1],
+    ids=lambda words: " ".join(words[-2:]),
 )
 def test_every_format_expresses_every_kind_of_model(words, tmp_path):
-    """A transformer's exact GELU, layer norms, real targets; a model in bfloat16, which is exported in float32."""
+    """Exact GELU, layer norms, real targets, other losses' probabilities; one in bfloat16 is exported in float32."""
     experiment = compose(*QUICK, *words).resolved()
     made = export.export(experiment, build(experiment), tmp_path, list(export.WRITERS))
     assert len(made) == 4

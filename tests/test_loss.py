@@ -149,3 +149,34 @@ def test_absolute_error_and_huber_are_their_formulas():
     for delta in (0.1, 1.0, 100.0):
         expected = np.where(error <= delta, error**2 / 2, delta * (error - delta / 2)).mean(1)
         np.testing.assert_allclose(value_and_gradient(Huber(delta=delta), t, z)[0], expected, rtol=1e-5)
+
+
+# --- how outputs are read ---
+
+
+def probabilities(loss, outputs: np.ndarray) -> np.ndarray:
+    return softmax(np.asarray(loss.logits(tf.constant(outputs)), np.float64), axis=1)
+
+
+@pytest.mark.parametrize(
+    "loss", [CrossEntropy(), BinaryCrossEntropy(), MeanSquaredError(), MeanAbsoluteError(), Huber()]
+)
+@pytest.mark.parametrize("scale", [0.1, 1.0, 20.0])
+def test_the_most_likely_class_is_that_of_the_largest_output(loss, scale):
+    z = logits(scale)
+    read = np.asarray(loss.logits(tf.constant(z)))
+    np.testing.assert_array_equal(np.argsort(read, axis=1), np.argsort(z, axis=1))
+    np.testing.assert_allclose(probabilities(loss, z).sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("loss", [MeanSquaredError(), MeanAbsoluteError(), Huber()])
+def test_a_model_of_shares_that_is_right_is_calibrated(loss):
+    """The squared error of one-hot classes is least at the classes' shares."""
+    np.testing.assert_allclose(probabilities(loss, mixtures()), mixtures(), atol=2e-4)
+
+
+def test_a_yes_or_no_for_each_class_is_scaled_to_one():
+    z = logits(3.0)
+    sure = 1 / (1 + np.exp(-z.astype(np.float64)))
+    expected = sure / sure.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(probabilities(BinaryCrossEntropy(), z), expected, rtol=1e-5)

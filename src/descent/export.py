@@ -45,13 +45,14 @@ class Served:
     model: keras.Model
     spec: Spec
     dtype: tf.DType
+    logits: Callable[[Any], Any] = lambda outputs: outputs
 
     @property
     def signature(self) -> tf.TensorSpec:
         return tf.TensorSpec([None, *self.spec.shape], self.dtype, name="inputs")
 
     def __call__(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = self.model(scaled(self.spec, inputs), training=False)
+        outputs = self.logits(self.model(scaled(self.spec, inputs), training=False))
         return {"probabilities": tf.nn.softmax(outputs)} if self.spec.num_classes else {"values": outputs}
 
     def named(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -89,7 +90,7 @@ def _write_keras(served: Served, path: Path) -> None:
     x = inputs if text else keras.layers.Rescaling(served.spec.scale, name="scale")(inputs)
     model = keras.models.clone_model(served.model, clone_function=_plain)
     model.set_weights(served.model.get_weights())
-    outputs = model(x)
+    outputs = served.logits(model(x))
     if served.spec.num_classes:
         outputs = keras.layers.Softmax(name="probabilities")(outputs)
     keras.Model(inputs, outputs, name="served").save(path)
@@ -212,7 +213,7 @@ def export(experiment: Experiment, built: Built, folder: Path, formats: Sequence
     require(formats)
     raw = _samples(built)
     expected = built.evaluator.answers(raw)
-    served = Served(_in_float32(experiment, built), built.pipeline.spec, raw.dtype)
+    served = Served(_in_float32(experiment, built), built.pipeline.spec, raw.dtype, built.step.gradient.logits)
     folder.mkdir(parents=True, exist_ok=True)
     made = []
     for name in formats:

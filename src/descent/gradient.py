@@ -72,6 +72,11 @@ class Gradient:
         mean, std = self.spec.target_mean, self.spec.target_std
         return self.loss((targets - mean) / std, (outputs - mean) / std)
 
+    def logits(self, outputs: tf.Tensor) -> tf.Tensor:
+        """What the outputs [b, n] say of classes, as logits: of most losses they are such; real ones as they are."""
+        read = getattr(self.loss, "logits", None) if self.spec.num_classes else None
+        return read(outputs) if read else outputs
+
     def _part(self, batch: Batch, key: tf.Tensor, total: tf.Tensor, scale: tf.Tensor) -> Pass:
         """One part's share of the record and of the gradients of this replica's slice, which weighs `total`."""
         from descent.model.layers import noise

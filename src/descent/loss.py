@@ -1,4 +1,8 @@
-"""Losses: one number per sample. Weighting, averaging and penalties are the step's."""
+"""Losses: one number per sample. Weighting, averaging and penalties are the step's.
+
+A loss that is not of the softmax says by `logits` how a model that was trained with it is read: the softmax of these is
+the probability of each class. They are computed by Keras' operations, so that an exported model has them too.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,10 @@ from etils import epy
 from descent.types import NonNegative, Number, Positive, Weights, part
 
 with epy.lazy_imports():
+    import keras
     import tensorflow as tf
+
+LEAST = 1e-4  # share of a class whose output is not above 0
 
 
 @part
@@ -33,6 +40,9 @@ class ClassLoss:
     def losses(self, targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
         raise NotImplementedError
 
+    def logits(self, outputs: tf.Tensor) -> tf.Tensor:
+        return outputs
+
 
 @part
 class CrossEntropy(ClassLoss):
@@ -47,7 +57,11 @@ class BinaryCrossEntropy(ClassLoss):
     """`-mean_n [t_n log s(z_n) + (1 - t_n) log(1 - s(z_n))]`: a yes or no for each class.
 
     With mixing it lets both labels of a mixture be present (Wightman et al. 2021, "ResNet strikes back", 4.1).
+    A class's probability is its `s(z_n)`, scaled so that all sum to 1.
     """
+
+    def logits(self, outputs: tf.Tensor) -> tf.Tensor:
+        return keras.ops.log_sigmoid(outputs)
 
     def losses(self, targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
         return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(targets, outputs), axis=-1)
@@ -85,8 +99,17 @@ class Poly1(ClassLoss):
         return tf.nn.softmax_cross_entropy_with_logits(targets, outputs) + self.epsilon * (1 - hit)
 
 
+class RealLoss:
+    """A loss of real outputs. Against one-hot classes an output is about the class's probability."""
+
+    def logits(self, outputs: tf.Tensor) -> tf.Tensor:
+        """Logarithms of outputs above `LEAST`; those below go on falling, so that their order stays."""
+        floor = keras.ops.maximum(outputs, LEAST)
+        return keras.ops.log(floor) + keras.ops.minimum(outputs - LEAST, 0.0)
+
+
 @part
-class MeanSquaredError:
+class MeanSquaredError(RealLoss):
     """`mean_n (t_n - z_n)^2`: real targets, or raw outputs against one-hot classes (Hui & Belkin 2021)."""
 
     def __call__(self, targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
@@ -94,7 +117,7 @@ class MeanSquaredError:
 
 
 @part
-class MeanAbsoluteError:
+class MeanAbsoluteError(RealLoss):
     """`mean_n |t_n - z_n|`: the median, where the squared error gives the mean."""
 
     def __call__(self, targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
@@ -102,7 +125,7 @@ class MeanAbsoluteError:
 
 
 @part
-class Huber:
+class Huber(RealLoss):
     """`mean_n h(t_n - z_n)`, `h(e) = e^2 / 2` up to delta and `delta (|e| - delta / 2)` beyond (Huber 1964).
 
     Attributes:

@@ -168,11 +168,11 @@ class Step:
         return tf.constant(True)
 
     def _answer(self, raw: tf.Tensor) -> tf.Tensor:
-        """Outputs [m, n] for raw elements [m, ...], by the weights that are in the model."""
-        return self._outputs(raw, self.state.weights())
+        """Logits (or real outputs) [m, n] for raw elements [m, ...], by the weights that are in the model."""
+        return self.gradient.logits(self._outputs(raw, self.state.weights()))
 
     def _evaluate(self, chunk: Any, averaged: bool) -> tf.Tensor:
-        """For each sample of a chunk [K, b / workers] its outputs, its plain loss and its target: [K, b, n + 2].
+        """For each sample of a chunk [K, b / workers] its logits, its plain loss and its target: [K, b, n + 2].
 
         Weights are the model's own, or the `averaged` ones; one tensor, so that replicas send one message.
         """
@@ -183,7 +183,7 @@ class Step:
                 weights = self.state.evaluated() if averaged else self.state.weights()
                 outputs = self._outputs(raw, weights)
                 losses = self.gradient.losses(to_targets(self.spec, targets), outputs)
-                columns = [outputs, losses[:, None], tf.cast(targets, tf.float32)[:, None]]
+                columns = [self.gradient.logits(outputs), losses[:, None], tf.cast(targets, tf.float32)[:, None]]
                 return replicas.gathered(tf.concat(columns, axis=1))
 
             return self._on_each(rows)
