@@ -168,6 +168,18 @@ def test_a_profile_has_a_trace_and_a_page_whose_seconds_are_those_of_the_run(fol
     assert all(kind in page for kind in time)
 
 
+def test_a_trace_is_of_steps_to_come_however_many_rows_arrive_at_once(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(tf.profiler.experimental, "start", lambda path: calls.append("start"))
+    monkeypatch.setattr(tf.profiler.experimental, "stop", lambda: calls.append("stop"))
+    trace = logger.Profile(start=20, steps=100).open(str(tmp_path), step=0)
+    told = []
+    for first in (1, 500, 550, 640):
+        trace.write_rows([Rows.of({"step": step}) for step in range(first, first + 10)])
+        told.append(list(calls))
+    assert told == [[], ["start"], ["start"], ["start", "stop"]]
+
+
 @pytest.mark.parametrize(
     "record",
     [

@@ -50,7 +50,7 @@ class TensorBoard:
 class Profile:
     """A trace of some steps for TensorBoard's profiler, in `tensorboard/plugins/profile/`, and a page of times.
 
-    The trace costs speed while it is taken. It begins and ends between two calls of the compiled program.
+    The trace costs speed while it is taken. It begins and ends when rows are handed out, about once a second.
 
     Attributes:
         start: the step after which it begins; the first ones compile.
@@ -61,20 +61,25 @@ class Profile:
     steps: Count = 100
 
     def open(self, folder: str, *, step: int) -> Sink:
-        return _Trace(f"{folder}/tensorboard", step + self.start, step + self.start + self.steps)
+        return _Trace(f"{folder}/tensorboard", step + self.start, self.steps)
 
 
 class _Trace:
-    def __init__(self, path: str, first: int, last: int) -> None:
-        self.path, self.first, self.last, self.state = path, first, last, "due"
+    def __init__(self, path: str, first: int, steps: int) -> None:
+        self.path, self.first, self.steps, self.last, self.state = path, first, steps, first, "due"
 
     def write(self, record: Record) -> None:
+        self.write_rows([Rows.of(record)])
+
+    def write_rows(self, blocks: Sequence[Rows]) -> None:
+        """The newest row is of about now; those before it are of steps that are over, and cannot be traced."""
         import tensorflow as tf
 
-        if self.state == "due" and record["step"] >= self.first:
+        now = max((rows.values[-1, 0] for rows in blocks if len(rows)), default=0)
+        if self.state == "due" and now >= self.first:
             tf.profiler.experimental.start(self.path)
-            self.state = "running"
-        elif self.state == "running" and record["step"] >= self.last:
+            self.state, self.last = "running", now + self.steps
+        elif self.state == "running" and now >= self.last:
             self.close()
 
     def close(self) -> None:
