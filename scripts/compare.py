@@ -29,7 +29,7 @@ class Compare:
 
     Attributes:
         runs: folders with finished runs in or below them.
-        curve: name of an evaluated metric, drawn over the epochs.
+        curve: name of an evaluated metric, drawn over the epochs; None: the validation loss, where it compares.
         metric: name of a final metric; None: the test accuracy where there is one, else the test loss.
         baseline: label of the variant that the others are compared with; None: each with each.
         target: value of the curve; None: the worst of the variants' mean best values.
@@ -37,7 +37,7 @@ class Compare:
     """
 
     runs: Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)]
-    curve: str = "val/loss"
+    curve: str | None = None
     metric: str | None = None
     baseline: str | None = None
     target: Number | None = None

@@ -42,15 +42,16 @@ class Predict:
     def __call__(self) -> None:
         from descent import prediction
         from descent.config import load_experiment, restore
+        from descent.data.absent import Absent
         from descent.data.decoding import Fit
         from descent.data.raw_texts import SEPARATORS
         from descent.data.verified import few
 
         is_table = Path(self.inputs).suffix.lower() in SEPARATORS
-        tabular = is_table and load_experiment(self.run).data.spec.kind == "tabular"
+        tabular = is_table and load_experiment(self.run, data=False).data.spec.kind == "tabular"
         inputs = prediction.find(self.inputs, self.column, tabular=tabular)
-        experiment, built, folder = restore(self.run)
-        data = experiment.data
+        experiment, built, folder = restore(self.run, data=False)
+        data = experiment.data.own if isinstance(experiment.data, Absent) else experiment.data
         fit: Fit = getattr(data, "fit", "crop") if built.pipeline.spec.kind == "image" else "crop"
         answers = list(prediction.answer(built, inputs, data, fit))
         lines = prediction.rows(answers, built.pipeline.spec, self.top)

@@ -8,11 +8,16 @@ Prints the share of the largest class, and the accuracy, on the test split.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.utils import get_class
 
 from descent import UserError, compose
 from descent.command import script_words
+from descent.config import CONF
 from descent.data.text import Text
 from descent.entry import run_main
 from descent.vocabulary import words
@@ -41,10 +46,25 @@ def _terms(text: str) -> list[str]:
     return [*single, *(f"{a} {b}" for a, b in itertools.pairwise(single))]
 
 
+def _check_texts(given: Sequence[str]) -> None:
+    """Whether the data is texts: before a model for these is chosen, of whose mistakes nobody could make sense.
+
+    Raises:
+        UserError: it is something else.
+    """
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra_compose("train", list(given))
+    kind = get_class(str(config.data._target_))
+    if not issubclass(kind, Text):
+        option = next((word for word in given if word.startswith("data=")), "data=digits")
+        raise UserError(f"{option}: should be texts, as in data=docstrings; this baseline is for nothing else")
+
+
 def main() -> None:
-    experiment = compose(*script_words(__doc__), "model=bag_of_embeddings", "augmentation=none")
-    if not isinstance(experiment.data, Text):
-        raise UserError(f"data is {experiment.data.spec.kind}: this baseline is for texts")
+    given = script_words(__doc__)
+    _check_texts(given)
+    experiment = compose(*given, "model=bag_of_embeddings", "augmentation=none")
+    assert isinstance(experiment.data, Text)
     for name, accuracy in accuracies(experiment.data).items():
         print(f"test accuracy of {name}: {accuracy:.2%}")
 

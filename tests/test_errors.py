@@ -71,6 +71,11 @@ BAD = {
     "data=synthetic data.num_classes=null": "loss and regularization.label_smoothing: made for class labels, "
     "and this data has real targets; use loss=mse regularization.label_smoothing=0",
     "data.validation=0.6 data.test=0.5": "data: validation + test = 1.1 should leave samples to train on",
+    "callback=[checkpoint,earlystopping]": "callback: there is no option earlystopping; did you mean early_stopping?",
+    "logger=[x]": "logger: there is no option x; choose one of profile, tensorboard, wandb",
+    "seed=0,1": "seed=0,1: to sweep over these values add -m; as a list, write seed=[0,1]",
+    "schedule=": "schedule=: there is no such option; choose one of "
+    + ", ".join(sorted(path.stem for path in (ROOT / "conf/schedule").glob("*.yaml"))),
     "optimizer=null": "a group cannot be null; choose an option (`none` where it can be off)",
     "optimizer.learning_rate": "optimizer.learning_rate: not an override; "
     "write key=value, and quote what has spaces or brackets",

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,7 @@ def test_of_overrides_of_one_key_the_last_counts():
 def test_the_preset_takes_out_of_the_recipe_what_it_says():
     """Each technique's words change the recipe's config, in its own group; a kept warm-up outlives the schedule."""
     preset = yaml.safe_load((ROOT / "conf/sweep/ablation.yaml").read_text())["hydra"]["sweeper"]
-    wanted = {"augmentation", "mixing", "label smoothing", "dropout", "weight decay", "warm-up", "clipping", "EMA"}
+    wanted = {"augmentation", "mixing", "label_smoothing", "dropout", "weight_decay", "warmup", "clipping", "EMA"}
     assert set(preset["techniques"]) == {*wanted, "schedule"}
     full = compose("experiment=ablation")
     prints = {identity(full)}
@@ -186,6 +187,58 @@ def test_a_technique_that_is_lacking_alone_keeps_its_effect_in_the_recipe(sweep:
     Plan(plan.arms, {**plan.folders, "mixing alone": plan.folders[BARE]}).write(sweep)
     assert {key[2] for key in found(sweep) if key[1] == "mixing"} == {"in the recipe"}
     assert "Left out" not in report.page(collect(sweep))
+
+
+def test_a_technique_that_another_hides_in_the_recipe_keeps_its_effect_alone(sweep: Path):
+    """As clipping by norm does that comes after clipping by value: out of the recipe it changes nothing."""
+    plan = ablation.plan(sweep)
+    assert plan is not None
+    Plan(plan.arms, {**plan.folders, "without mixing": plan.folders[FULL]}).write(sweep)
+    page = report.write(sweep).read_text()
+    assert "Which technique helps" in page
+    rows = {row[0]: row[1:] for row in effects.table(collect(sweep).effects)[1:]}
+    assert list(rows)[-1] == "mixing"
+    assert rows["mixing"][0] == ""
+    assert rows["mixing"][1].startswith(f"{100 * (series('mixing alone') - series(BARE)).mean():+.2f}")
+
+
+def test_the_loss_tells_no_effect_where_a_level_is_another_loss(sweep: Path):
+    for folder in sweep.glob("batch size 16*"):
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        (folder / "config.yaml").write_text(yaml.safe_dump({**config, "loss": {"_target_": "descent.loss.Focal"}}))
+    assert {metric for metric, *_ in found(sweep)} == {"test/accuracy"}
+
+
+@pytest.mark.parametrize(
+    ("techniques", "factors", "told"),
+    [
+        (None, {"x": [1, 2]}, "factors.x=[1,2]: should be a list of levels, each as overrides in one text, as in [a.b"),
+        (
+            None,
+            {"x": "a.b=1"},
+            "factors.x=a.b=1: should be a list of levels, each as overrides in one text, as in [a.b=1]",
+        ),
+        (None, {"x": ["a.b=[1, 2]"]}, "factors.x=[a.b=[1, 2]]: should be a list of levels"),
+        (None, {"x": [""]}, "factors.x=[]: should be a list of levels"),
+        (
+            {"dropout": ["a", "b"]},
+            None,
+            "techniques.dropout=[a,b]: should be overrides in one text, apart by spaces, as",
+        ),
+        ({"dropout": 0}, None, "techniques.dropout=0: should be overrides in one text"),
+        ({"dropout": "off"}, None, "techniques.dropout=off: should be overrides in one text"),
+        (["dropout"], None, "techniques=[dropout]: should be a mapping of names, as in sweep=ablation"),
+        ({"dropout": None}, {"x": []}, "techniques: an ablation needs techniques or factors; try sweep=ablation"),
+    ],
+)
+def test_what_an_ablation_cannot_be_asked_is_named_with_what_would_be_right(techniques, factors, told: str):
+    with pytest.raises(UserError, match=re.escape(f"hydra.sweeper.{told}")):
+        ablation.checked(techniques, factors)
+
+
+def test_what_is_null_is_not_asked_about():
+    given = {"a": "x=1 ~y", "b": None}, {"f": ["z=1", "z=2 w=3"], "g": None}
+    assert ablation.checked(*given) == ({"a": "x=1 ~y"}, {"f": ["z=1", "z=2 w=3"]})
 
 
 def test_what_the_recipe_lacks_has_no_effect_to_tell_of(sweep: Path):

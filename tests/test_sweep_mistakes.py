@@ -72,6 +72,13 @@ def test_a_study_is_checked_at_its_ends_first(poisoned, tmp_path: Path, words: l
     [
         (["hydra.launcher.workers=0"], "hydra.launcher.workers=0: should be"),
         (["init_from=nowhere"], "init_from=nowhere: neither a run folder"),
+        (["resume_mismatch=refues"], "resume_mismatch=refues: should be refuse or warn"),
+        (["retry=flase"], "retry=flase: should be true or false"),
+        ([OPTUNA, RATE, "retry=no"], "retry=no: should be true or false"),
+        (["optimizer.learning_rate=interval(1e-4,1e-1)"], "optimizer.learning_rate=interval(1e-4,1e-1): a grid needs"),
+        (["sweep=ablation", "hydra.sweeper.factors.initialisation=[1,2]"], "factors.initialisation=[1,2]: should be"),
+        (["sweep=ablation", "hydra.sweeper.techniques.dropout=[a,b]"], "techniques.dropout=[a,b]: should be overrides"),
+        (["hydra.sweeper.tune=5"], "hydra.sweeper.tune=5: should have key, values and seeds"),
         (["hydra.launcher.workers=abc"], "hydra.launcher.workers=abc: should be"),
         (["hydra.launcher.time_limit=-1"], "hydra.launcher.time_limit=-1: should be above 0"),
         (["hydra/launcher=submitit", "hydra.launcher.executor=pbs"], "hydra.launcher.executor=pbs: should be 'slurm'"),

@@ -9,6 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from descent.config import CONF
@@ -37,6 +38,13 @@ def sweeper(*words: str) -> Any:
 )
 def test_a_preset_chooses_its_sweeper(words: list[str], kind: str):
     assert sweeper(*words)._target_.endswith(f".{kind}")
+
+
+@pytest.mark.parametrize("preset", ["seeds", "lr_grid", "tuned", "course", "ablation"])
+def test_a_preset_sweeps_without_being_told_so(preset: str):
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        assert compose("train", [f"sweep={preset}"], return_hydra_config=True).hydra.mode == RunMode.MULTIRUN
 
 
 def test_the_ranges_are_those_of_the_course():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import shlex
@@ -15,14 +16,16 @@ import numpy as np
 import pytest
 import yaml
 from optuna.distributions import CategoricalDistribution
+from rich.console import Console
 from scipy import stats
 
 from descent import UserError, page, plot
 from descent import report as run_report
 from descent.folder import RunFolder, read_rows
-from descent.sweep import report
+from descent.sweep import figures, report
+from descent.sweep.board import Board
 from descent.sweep.collected import collect
-from descent.sweep.job import Outcome
+from descent.sweep.job import Outcome, note_failure
 from descent.sweep.ranking import estimate
 from trials import job, made
 
@@ -102,6 +105,89 @@ def test_runs_that_were_pruned_or_halted_are_listed_and_not_ranked(sweep: Path):
     assert sum(one.value.n for one in found.ranks) == 18
     assert [row["status"] for row in found.rows()][-2:] == ["halted", "pruned"]
     assert [one.message for one in found.failures] == ["ValueError: <no>", "halted at a number that was not finite"]
+
+
+def test_a_job_that_was_completed_after_it_had_failed_has_a_result(sweep: Path):
+    run(sweep / "later-00000000000c", "adam", "0.01", 0, 97)
+    (sweep / "later-00000000000c/failure.json").write_text(json.dumps({"message": "OSError: full", "log": "job.log"}))
+    assert [one.message for one in collect(sweep).failures] == ["OSError: full", "ValueError: <no>"]
+    (sweep / "later-00000000000c/done.json").write_text("{}")
+    assert [one.message for one in collect(sweep).failures] == ["ValueError: <no>"]
+
+
+def test_a_log_is_linked_where_there_is_one(sweep: Path):
+    assert "job.log" not in report.write(sweep).read_text()
+    (sweep / "sgd,9-00000000000f/job.log").write_text("no")
+    assert '<a href="sgd%2C9-00000000000f/job.log">' in report.write(sweep).read_text()
+
+
+def test_a_failure_is_noted_and_told_with_its_log_where_it_has_one(tmp_path: Path):
+    for name, there in (("terminal", False), ("logged", True)):
+        one, out = job(tmp_path / name), io.StringIO()
+        if there:
+            (one.folder / "job.log").write_text("no")
+        note_failure(one, "ValueError: no")
+        assert ("log" in json.loads((one.folder / "failure.json").read_text())) is there
+        board = Board((), Console(width=300, file=out))
+        board.add(one, Outcome("failed", "ValueError: no"))
+        board.close()
+        assert ("job.log" in out.getvalue()) is there
+
+
+def test_what_says_nothing_of_a_variant_is_no_axis(sweep: Path):
+    for i, folder in enumerate(sorted(sweep.glob("*/environment.json"))):
+        about, times = json.loads(folder.read_text()), folder.stat().st_mtime
+        words = [*about["overrides"], f"tags=[{i}]", f"name=n{i}", f"logger=l{i}", f"+logger.wandb.mode=m{i}"]
+        folder.write_text(json.dumps({**about, "overrides": words}))
+        os.utime(folder, (times, times))
+    found = collect(sweep)
+    assert "tags" in found.varied
+    assert found.axes == ["optimizer", "optimizer.learning_rate"]
+
+
+def test_a_folder_of_folders_tells_where_each_run_and_failure_is(tmp_path: Path):
+    for order, place in enumerate(("one/2026a", "two/2026a")):
+        run(tmp_path / place, "adam", "0.01", order, order)
+        (tmp_path / place / "report.html").write_text("")
+    (tmp_path / "two/broken").mkdir()
+    (tmp_path / "two/broken/failure.json").write_text(json.dumps({"message": "no"}))
+    (tmp_path / "two/broken/job.log").write_text("no")
+    text = report.write(tmp_path).read_text()
+    for link in ("one/2026a/report.html", "two/2026a/report.html", "two/broken/job.log"):
+        assert f'href="{link}"' in text
+    rows = list(csv.DictReader((tmp_path / "sweep.csv").read_text().splitlines()))
+    assert [row["folder"] for row in rows] == ["one/2026a", "two/2026a"]
+
+
+def test_what_tuning_left_without_a_result_is_told_in_its_own_report(sweep: Path):
+    (sweep / "tuning/broken").mkdir(parents=True)
+    (sweep / "tuning.json").write_text(json.dumps({"key": "k", "chosen": []}))
+    (sweep / "tuning/broken/failure.json").write_text(json.dumps({"message": "no"}))
+    assert [one.message for one in collect(sweep).failures] == ["ValueError: <no>"]
+
+
+FROZEN = ("^(conv_\\w+/kernel$|norm_\\w+/gamma$)", "^a$|^b_$", "none")
+
+
+def test_values_of_a_user_begin_no_formula(tmp_path: Path):
+    """Two dollars with a formula between them that Matplotlib cannot read, in every figure of a sweep."""
+    for order, (frozen, rate, model) in enumerate((f, r, m) for f in FROZEN for r in RATES for m in ("$m_{$", "n")):
+        folder = tmp_path / f"{order:012x}"
+        run(folder, "sgd", rate, 0, order)
+        (folder / "config.yaml").write_text(yaml.safe_dump({"seed": 0, "a": [frozen, rate, model]}))
+        words = [f"optimizer.frozen={frozen}", f"optimizer.learning_rate={rate}", f"model={model}"]
+        (folder / "environment.json").write_text(json.dumps({"overrides": words}))
+        os.utime(folder / "environment.json", (order, order))
+    found = collect(tmp_path)
+    drawn = [*figures.drawn(found).values()]
+    assert len(drawn) == 4
+    found.axes.pop()
+    drawn.append(figures.heat_map(found))
+    x, y = np.arange(3), np.ones(3)
+    drawn.append(plot.bands({FROZEN[0]: (x, y, y, y)}, "val/loss", log=False))
+    for one in drawn:
+        plot.svg(one)  # which reads the texts
+    assert any(r"gamma\$" in label.get_text() for label in drawn[0].axes[0].get_yticklabels())
 
 
 def test_the_csv_has_a_row_for_each_run(sweep: Path):
@@ -236,5 +322,19 @@ def test_how_to_run_a_job_again():
     command, _ = page.reproduction(environment, alone=True)
     wanted = [*environment["overrides"], "hydra.searchpath=[file://own]", "hydra.mode=RUN"]
     assert shlex.split(command) == ["python", "train.py", *wanted]
+    preset = {"command": ["train.py", "sweep=seeds"], "overrides": ["sweep=seeds", "seed=3"]}
+    assert page.reproduction(preset, alone=True)[0] == "python train.py sweep=seeds seed=3 hydra.mode=RUN"
     single = {"command": ["train.py", "experiment=recipe"], "overrides": ["experiment=recipe"]}
     assert page.reproduction(single, alone=True)[0] == "python train.py experiment=recipe"
+
+
+def test_what_a_run_depends_on_is_told_in_words():
+    environment = {
+        "command": [],
+        "git": {"commit": "abc", "modified": False},
+        "xla_flags": "",
+        "threads": 1,
+        "gpus": [],
+    }
+    _, rest = page.reproduction(environment, alone=True)
+    assert rest == {"git": "commit abc, modified no", "xla_flags": "none", "threads": "1", "gpus": "none"}

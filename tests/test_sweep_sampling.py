@@ -151,4 +151,4 @@ def test_settings_are_the_keys_of_the_file():
     from descent.config import CONF
 
     keys = yaml.safe_load((CONF / "hydra/sweeper/optuna.yaml").read_text())
-    assert set(keys) == {*Settings.__dataclass_fields__, "_target_", "params"}
+    assert set(keys) == {*Settings.__dataclass_fields__, "_target_", "_convert_", "params"}

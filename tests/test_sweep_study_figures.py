@@ -11,8 +11,10 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
+from descent import plot
 from descent.sweep import study, study_figures
 from descent.sweep.job import Outcome
+from descent.sweep.settings import Settings
 from trials import job, made
 
 SQUARE = {"x": FloatDistribution(0.0, 1.0), "y": FloatDistribution(0.0, 1.0)}
@@ -97,6 +99,37 @@ def test_trials_that_were_given_up_stand_where_they_were(tmp_path: Path):
     np.testing.assert_array_equal(lines["finished"], [(i, i + 1) for i in range(0, 12, 3)])
     np.testing.assert_array_equal(lines["given up"], [(i, 9 + i) for i in range(12) if i % 3])
     np.testing.assert_array_equal(lines["best so far"][:, 1], 1)
+
+
+@pytest.mark.parametrize("before", [SQUARE, {"x": SQUARE["x"]}], ids=["removed", "added"])
+def test_a_study_whose_space_has_changed_is_drawn_over_the_space_it_has_now(tmp_path: Path, before: dict):
+    """An axis is removed, or added: the trials from before have no place along each of those there are now."""
+    now = {"x": FloatDistribution(0.0, 2.0)} if before is SQUARE else SQUARE
+    aims = {"objectives": ["val/loss", "seconds"]}
+    told(tmp_path, lambda **at: (1.0, 2.0 + sum(at.values())), 9, space=before, **aims)
+    found = told(tmp_path, lambda **at: (sum(at.values()), 1.0), 10, space=now, **aims)
+    given_up = study.Study(folder=tmp_path, space=before, settings=Settings(trials=40, sampler="random"), **aims).ask()
+    assert given_up is not None
+    found._storage.set_trial_intermediate_value(given_up._trial_id, 5, 9.0)
+    found.tell(given_up.number, state=TrialState.PRUNED)
+    drawn = study_figures.drawn(found)
+    (title,) = (title for title in drawn if title.startswith("Slices: val/loss"))
+    assert [axis.get_xlabel() for axis in drawn[title].axes] == list(now)
+    assert [len(axis.collections[0].get_offsets()) for axis in drawn[title].axes] == [10] * len(now)
+    assert [len(axis.get_lines()) for axis in drawn[title].axes] == [0] * len(now)
+    mattered = study_figures.importance(found, study_figures.trials(found))
+    assert {key for shares in mattered.values() for key in shares} == (set(now) if len(now) > 1 else set())
+    head, rows = study_figures.compromises(found)
+    assert head == ["trial", *now, *(key for key in before if key not in now), "val/loss", "seconds"]
+    assert {len(row) for row in rows} == {len(head)}
+
+
+def test_choices_of_a_user_begin_no_formula(tmp_path: Path):
+    space = {"k": CategoricalDistribution(["^a_\\w+$|^b$", "c$"])}
+    found = told(tmp_path, lambda k: float(len(k)), 4, space=space)
+    (figure,) = (made for title, made in study_figures.drawn(found).items() if title.startswith("Slices"))
+    plot.svg(figure)
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == [r"^a_\w+\$|^b\$", r"c\$"]
 
 
 def test_a_folder_without_a_study_has_none(tmp_path: Path):

@@ -70,10 +70,67 @@ def test_a_value_at_which_a_run_did_not_end_is_out(jobs: list[Job]):
         (job.folder / "done.json").unlink(missing_ok=True)
     left = PLAN.chosen(VARIANTS, jobs)
     assert list(left) == [VARIANTS[1]]
-    lines = tuning.told(PLAN, "val/loss", {one[0]: left.get(one) for one in VARIANTS}, 6).splitlines()
+    lines = tuning.told(PLAN, {one[0]: left.get(one) for one in VARIANTS}, 6).splitlines()
     assert lines[0].endswith("by val/loss, 6 runs a variant:")
     assert "left out" in lines[1]
     assert lines[2].strip() == "optimizer=adam: 0.01  val/loss 0.25  (at the end of the values: give more)"
+
+
+def remember(job: Job, config: str, **summary) -> None:
+    """Gives a run of a job another config and more in its summary."""
+    content = json.loads((job.folder / "summary.json").read_text())
+    (job.folder / "config.yaml").write_text(config)
+    (job.folder / "summary.json").write_text(json.dumps(content | summary))
+
+
+def test_each_variant_is_tuned_by_its_own_metric(jobs: list[Job]):
+    """Sgd is monitored by its loss, adam by an accuracy, whose numbers stay: adam's best is the last."""
+    for job, loss in zip(jobs[6:], (loss for pair in LOSSES["adam"] for loss in pair), strict=True):
+        remember(job, "seed: 0\n", best={"monitor": "val/accuracy", "value": loss, "step": 1})
+    found = PLAN.chosen(VARIANTS, jobs)
+    assert [(found[one].value, found[one].metric) for one in VARIANTS] == [("0.1", "val/loss"), ("1.0", "val/accuracy")]
+    assert tuning.told(PLAN, {one[0]: found[one] for one in VARIANTS}, 6).startswith(
+        "tuned   optimizer.learning_rate by val/loss, val/accuracy, 6 runs a variant:"
+    )
+
+
+def test_a_key_of_the_loss_is_not_tuned_by_the_loss_it_changes(jobs: list[Job]):
+    """A larger gamma makes the focal loss itself smaller."""
+    plan = Tuning(key="loss.gamma", values=(0, 1, 2), seeds=(100, 101))
+    for number, job in enumerate(jobs[:6]):
+        gamma, accuracy = number // 2, (0.9, 0.9, 0.8, 0.8, 0.7, 0.7)[number]
+        remember(job, f"loss: {{gamma: {gamma}}}\n", **{"val/accuracy": accuracy, "val/loss": 0.5 / 2**gamma})
+        (job.folder / "metrics.jsonl").write_text("")
+    choice = plan.chosen(VARIANTS[:1], jobs[:6])[VARIANTS[0]]
+    assert (choice.value, choice.metric) == ("0", "val/accuracy")
+
+
+def test_another_key_is_not_tuned_in_the_folder_of_the_first(tmp_path: Path):
+    sweep = tmp_path / "sweep"
+    tuning.check_key(sweep, PLAN)
+    tuning.begin(sweep, PLAN)
+    tuning.check_key(sweep, PLAN)
+    other = Tuning(key="optimizer.weight_decay", values=(0.1, 0.2), seeds=(100,))
+    told = "hydra.sweeper.tune.key=optimizer.weight_decay: the sweep in .* was begun with optimizer.learning_rate; give"
+    with pytest.raises(UserError, match=told):
+        tuning.check_key(sweep, other)
+
+
+def test_what_was_chosen_is_kept_until_it_is_chosen_anew(tmp_path: Path, jobs: list[Job]):
+    found = PLAN.chosen(VARIANTS, jobs)
+    tuning.write(tmp_path, PLAN, {one[0]: found[one] for one in VARIANTS})
+    before = tuning.read(tmp_path)
+    tuning.begin(tmp_path, PLAN)
+    assert tuning.read(tmp_path) == before
+
+
+def test_runs_in_a_folder_that_is_only_named_tuning_are_found(jobs: list[Job], tmp_path: Path):
+    for place in ("mine/tuning/a", "swept/tuning/b", "swept/c"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        jobs.pop().folder.rename(tmp_path / place)
+    tuning.begin(tmp_path / "swept", PLAN)
+    assert [run.path.name for run in find([tmp_path / "mine", tmp_path / "swept"])] == ["a", "c"]
+    assert [run.path.name for run in find([tmp_path / "swept/tuning"])] == ["b"]
 
 
 def test_a_seed_may_not_tune_and_compare():
@@ -110,7 +167,7 @@ def test_mistakes_end_the_sweep_before_it_begins(tmp_path: Path):
     for words, told in (
         (["seed=0,100"], "hydra.sweeper.tune.seeds: 100 is a seed of the comparison"),
         (["seed=0,-1"], "seed=-1"),
-        (["hydra.sweeper.tune.values=[0.1]"], "hydra.sweeper.tune.values"),
+        (["hydra.sweeper.tune.values=[0.1]"], "hydra.sweeper.tune.values=[0.1]: should have at least 2 items"),
         (["hydra.sweeper.tune.key=optimizer.lr"], "optimizer.lr"),
     ):
         done = sweep(tmp_path / "sweep", *words)

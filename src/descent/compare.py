@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import resources
 from itertools import combinations
 from pathlib import Path
@@ -16,14 +16,16 @@ import numpy as np
 from descent import display, plot
 from descent.callback import higher_is_better
 from descent.folder import write_atomic
-from descent.runs import FinishedRun, Variant, variants
+from descent.runs import FinishedRun, Variant, losses_differ, variants
 from descent.statistics import Estimate, band, holm, interval, log_band, paired, steps_to
 from descent.types import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FAVOURITES = ("test/accuracy", "test/loss", "val/accuracy", "val/loss")
+FAVOURITES = ("test/accuracy", "test/loss", "test/mse", "test/mae", "val/accuracy", "val/loss")
+CURVE = "val/loss"
+CURVES = ("val/accuracy", "val/mse", "val/mae")  # in its place, where it does not compare
 
 
 class Standing(NamedTuple):
@@ -67,6 +69,7 @@ class Comparison:
         metric: name of the final metric.
         target: value of `curve` whose first step is the cost.
         curves: for each variant, epochs [m] and the values of its runs [n, m]; NaN where a run has ended.
+        note: what a reader has to know of `curve` and `metric`; "": nothing.
     """
 
     curve: str
@@ -75,12 +78,13 @@ class Comparison:
     standings: list[Standing]
     pairs: list[Pair]
     curves: dict[str, tuple[np.ndarray, np.ndarray]]
+    note: str = ""
 
 
 def compare(
     runs: Sequence[FinishedRun],
     *,
-    curve: str = "val/loss",
+    curve: str | None = None,
     metric: str | None = None,
     baseline: str | None = None,
     target: float | None = None,
@@ -89,8 +93,9 @@ def compare(
 
     Args:
         runs: of all variants, in any order.
-        curve: name of an evaluated metric.
-        metric: name of a final metric; None: the test accuracy where there is one, else the test loss.
+        curve: name of an evaluated metric; None: the validation loss.
+        metric: name of a final metric; None: the test accuracy where there is one, else the test loss. Where the runs
+            minimise different losses, which do not compare, the next metric takes the place of both.
         baseline: label of a variant.
         target: value of `curve`; None: the worst of the variants' mean best values, which most runs reach.
 
@@ -99,7 +104,9 @@ def compare(
     """
     found = variants(runs)
     whole = [run for run in runs if run.summary.get("status", "completed") == "completed"] or runs  # others lack a test
-    metric = metric or next((m for m in FAVOURITES if all(m in run.summary for run in whole)), FAVOURITES[-1])
+    own = losses_differ(runs)
+    curve = curve or (_first(CURVES, [{k for row in run.rows for k in row} for run in whole]) if own else CURVE)
+    metric = metric or _first([m for m in FAVOURITES if not (own and m.endswith("/loss"))], [r.summary for r in whole])
     labels = [variant.label for variant in found]
     if baseline is not None and baseline not in labels:
         raise UserError(f"baseline={baseline}: there is no such variant; choose one of {', '.join(labels)}")
@@ -110,7 +117,20 @@ def compare(
     curves = {variant.label: _curves(variant, curve) for variant in found}
     target = _target(list(curves.values()), curve) if target is None else target
     standings = [_standing(variant, curve, metric, target) for variant in found]
-    return Comparison(curve, metric, target, standings, _pairs(found, metric, baseline), curves)
+    return Comparison(curve, metric, target, standings, _pairs(found, metric, baseline), curves, _note(own))
+
+
+def _first(names: Sequence[str], known: Sequence[Collection[str]]) -> str:
+    """The first of the metrics that all have; else the validation loss."""
+    return next((name for name in names if all(name in one for one in known)), CURVE)
+
+
+def _note(own: bool) -> str:
+    return (
+        "the runs minimise different losses: val/loss and test/loss are each one's own and do not compare"
+        if own
+        else ""
+    )
 
 
 def _curves(variant: Variant, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -217,7 +237,8 @@ def shown(estimate: Estimate) -> str:
 def text(comparison: Comparison) -> str:
     """The table for a terminal."""
     head = ("variant", "runs", f"{comparison.metric} [95%]", f"steps to {number(comparison.target)}", "seconds")
-    return display.columns([head, *(_cells(standing) for standing in comparison.standings)])
+    rows = display.columns([head, *(_cells(standing) for standing in comparison.standings)])
+    return f"{rows}\n{comparison.note}" if comparison.note else rows
 
 
 def _cells(row: Standing) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from descent import initial, wording
-from descent.data import Remembered
+from descent.data import Remembered, absent
 from descent.experiment import Experiment, refuse_another
 from descent.folder import RunFolder
 from descent.strategy import Single
@@ -71,8 +71,10 @@ def sweep_folder(name: str, words: Sequence[str]) -> Path:
     return PROJECT / "outputs" / name / f"sweep-{shown}-{digest}"
 
 
-def _run_dir(resume: str | None, name: str) -> str:
-    return str(Path(resume).absolute() if resume and resume != AUTO else new_folder(str(name)))
+def _run_dir(resume: Any, name: str) -> str:
+    """The folder of the run; of a `resume` that `check_course` will refuse a new one, which is never made."""
+    continued = isinstance(resume, str) and resume not in ("", AUTO)
+    return str(Path(resume).absolute() if continued else new_folder(str(name)))
 
 
 # Cached: Hydra resolves the folder several times, and it must stay the same one.
@@ -96,7 +98,7 @@ def to_experiment(config: DictConfig | dict[str, Any]) -> Experiment:
     except InstantiationException as error:
         raise UserError(_instantiation(error, config)) from error
     except OmegaConfBaseException as error:
-        raise UserError(wording.composition(str(error), (), ())) from error
+        raise UserError(wording.composition(str(error), (), {})) from error
 
 
 def _instantiation(error: InstantiationException, config: DictConfig) -> str:
@@ -121,6 +123,27 @@ def _class(target: str | None) -> type | None:
         return None
 
 
+def check_course(config: DictConfig) -> None:
+    """Whether the keys that say how to run, and not what, mean something: a part that is built checks its own.
+
+    Raises:
+        UserError: one of them does not.
+    """
+    resume = config.resume
+    known = {
+        "resume": (resume is None or (isinstance(resume, str) and resume != ""), "a folder, or auto"),
+        "resume_mismatch": (config.resume_mismatch in ("refuse", "warn"), "refuse or warn"),
+        "retry": (isinstance(config.retry, bool), "true or false"),
+    }
+    for key, (right, wanted) in known.items():
+        if not right:
+            raise UserError(f"{key}={wording.shown(_plain(config[key]))}: should be {wanted}")
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
 def saved_overrides(overrides: list[str]) -> list[str]:
     """Overrides that a run being continued must not be given."""
     return [word for word in overrides if _group(word) not in FREE_ON_RESUME]
@@ -137,8 +160,7 @@ def planned(config: DictConfig, overrides: list[str], folder: str | Path) -> Exp
     Raises:
         UserError: a value is wrong, or what was given does not agree with the run that is there.
     """
-    if config.resume_mismatch not in ("refuse", "warn"):
-        raise UserError(f"resume_mismatch={config.resume_mismatch}: should be refuse or warn")
+    check_course(config)
     place = RunFolder(folder)
     if not config.resume or (config.resume == AUTO and not place.used):
         return to_experiment(config)
@@ -155,12 +177,27 @@ def planned(config: DictConfig, overrides: list[str], folder: str | Path) -> Exp
     return dataclasses.replace(saved, **{name: getattr(composed, name) for name in given})
 
 
-def load_experiment(folder: str | Path) -> Experiment:
+def load_experiment(folder: str | Path, *, data: bool = True) -> Experiment:
     """The experiment a run folder was made by, with what its data had fitted.
+
+    Args:
+        folder: of the run.
+        data: whether the data is wanted; without, it may be gone, and what the folder tells of it is enough.
 
     Raises:
         UserError: the folder holds no run.
     """
+    config, place = _saved(folder), Path(folder).absolute()
+    if not data and (place / absent.FILE).exists():
+        config.data = {"_target_": "descent.data.absent.Absent", "folder": str(place), "source": config.data}
+    experiment = to_experiment(config)
+    if isinstance(experiment.data, Remembered):
+        return dataclasses.replace(experiment, data=experiment.data.kept(place))
+    return experiment
+
+
+def _saved(folder: str | Path) -> DictConfig:
+    """The config in the folder of a run."""
     path = Path(folder) / "config.yaml"
     if not path.is_file():
         raise UserError(f"{folder}: no run folder (it has no config.yaml)")
@@ -171,10 +208,7 @@ def load_experiment(folder: str | Path) -> Experiment:
     if not isinstance(config, DictConfig):
         raise UserError(f"{path} is damaged: it holds no mapping")
     config["_convert_"] = "all"
-    experiment = to_experiment(config)
-    if isinstance(experiment.data, Remembered):
-        return dataclasses.replace(experiment, data=experiment.data.kept(path.parent.absolute()))
-    return experiment
+    return config
 
 
 # --- from Python -----------------------------------------------------------------------------------------------------
@@ -229,8 +263,8 @@ def load(folder: str | Path) -> Loaded:
     return Loaded(model=built.state.model, experiment=experiment, metrics=metrics, summary=summary)
 
 
-def restore(folder: str | Path) -> tuple[Experiment, Built, RunFolder]:
-    """The experiment of a finished run, built, with the best weights in its model.
+def restore(folder: str | Path, *, data: bool = True) -> tuple[Experiment, Built, RunFolder]:
+    """The experiment of a finished run, built, with the best weights in its model; `data` as in `load_experiment`.
 
     Raises:
         UserError: the folder holds no run, or its best weights are missing or damaged.
@@ -239,7 +273,9 @@ def restore(folder: str | Path) -> tuple[Experiment, Built, RunFolder]:
     from descent.session import build
 
     place = RunFolder(folder)
-    experiment = dataclasses.replace(load_experiment(place.path), strategy=Single())
+    experiment = dataclasses.replace(load_experiment(place.path, data=data), strategy=Single())
+    if not place.complete and not (place.checkpoints / "best").is_dir():
+        raise UserError(f"{place.near}: the run is not finished; go on with python train.py resume={place.near}")
     weights = checkpoint.load_weights(place.checkpoints / "best")
     built = build(experiment.resolved())
     built.state.best = weights
@@ -255,10 +291,11 @@ def reworded(error: BaseException, overrides: Sequence[str]) -> str:
     if isinstance(error, OverrideParseException):
         return f"{error.override}: not an override; write key=value, and quote what has spaces or brackets"
     if isinstance(error, OmegaConfBaseException) or "Could not" in str(error):
-        return wording.composition(str(error), _known_keys(overrides), config_groups())
+        groups = {group: [path.stem for path in (CONF / group).glob("*.yaml")] for group in config_groups()}
+        return wording.composition(str(error), _known_keys(overrides), groups)
     if isinstance(error, ValueError) and "Config group override" not in str(error):
         raise error
-    return wording.composition(str(error), (), ())
+    return wording.composition(str(error), (), {})
 
 
 def config_groups() -> list[str]:

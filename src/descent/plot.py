@@ -340,7 +340,7 @@ def bands(curves: Mapping[str, Band], name: str, *, log: bool) -> Figure:
     axis = axes[0][0]
     wheel = APART if len(curves) <= len(APART) else [mpl.colormaps["tab20"](i % 20) for i in range(len(curves))]
     for color, (label, (epochs, mean, low, high)) in zip(wheel, curves.items(), strict=False):
-        axis.plot(epochs, mean, color=color, lw=1.6, label=label)
+        axis.plot(epochs, mean, color=color, lw=1.6, label=literal(label))
         axis.fill_between(epochs, low, high, color=color, alpha=0.18, lw=0)
     if log:
         logarithmic(axis, "y")

@@ -111,12 +111,18 @@ def find(folders: Iterable[str | Path]) -> list[FinishedRun]:
         if not folder.is_dir():
             raise UserError(f"{folder}: there is no such folder")
         below = [path.parent for path in sorted(folder.rglob("summary.json")) if (path.parent / "config.yaml").exists()]
-        below = [path for path in below if TUNING not in path.relative_to(folder).parts]
+        below = [path for path in below if not only_tuned(path, folder)]
         if not below:
             raise UserError(f"{folder}: no finished run in it (none has config.yaml and summary.json)")
         found |= {path.resolve(): read(path) for path in below if path.resolve() not in found}
     tuned = {parent: _tuned(parent) for parent in {run.path.parent for run in found.values()}}
     return [run for run in found.values() if not _superseded(run, tuned[run.path.parent])]
+
+
+def only_tuned(run: Path, folder: Path) -> bool:
+    """Whether a run below a folder only set the rate of a sweep's variant: any folder may be named so."""
+    above = [place for place in run.parents if place.is_relative_to(folder) and place != folder]
+    return any(place.name == TUNING and (place.parent / CHOSEN).exists() for place in above)
 
 
 def _tuned(sweep: Path) -> dict[str, Any]:
@@ -137,7 +143,7 @@ def _superseded(run: FinishedRun, tuned: Mapping[str, Any]) -> bool:
 
 
 def _of_variant(words: Iterable[str]) -> set[str]:
-    return {word for word in words if not _outside(word.lstrip("+~").split("=")[0])}
+    return {word for word in words if not outside(word.lstrip("+~").split("=")[0])}
 
 
 def variants(runs: Sequence[FinishedRun]) -> list[Variant]:
@@ -154,7 +160,7 @@ def variants(runs: Sequence[FinishedRun]) -> list[Variant]:
 
 def _chosen(run: FinishedRun) -> dict[str, Any]:
     """The flat config of a run without what does not belong to its variant."""
-    return {key: value for key, value in flat(run.config) if not _outside(key)}
+    return {key: value for key, value in flat(run.config) if not outside(key)}
 
 
 def _labels(parts: Sequence[tuple[FinishedRun, ...]]) -> list[str]:
@@ -174,10 +180,16 @@ def _labels(parts: Sequence[tuple[FinishedRun, ...]]) -> list[str]:
 def _differing_words(every: Sequence[tuple[str, ...]], own: tuple[str, ...]) -> str:
     """The words of one command line that not all have; those that name no variant are left out."""
     shared = set.intersection(*map(set, every))
-    return " ".join(word for word in own if word not in shared and not _outside(word.split("=")[0]))
+    return " ".join(word for word in own if word not in shared and not outside(word.split("=")[0]))
 
 
-def _outside(key: str) -> bool:
+def losses_differ(runs: Sequence[FinishedRun]) -> bool:
+    """Whether the runs minimise different losses: each one's `val/loss` is then of its own, and does not compare."""
+    return len({json.dumps(run.config.get("loss"), sort_keys=True) for run in runs}) > 1
+
+
+def outside(key: str) -> bool:
+    """Whether a key says nothing of the variant."""
     return key in REPEATS or key.split(".")[0] in OUTSIDE
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -66,6 +66,10 @@ _PLAIN = (
     (r"should be less than or equal to", "should be at most"),
     (r"should be greater than", "should be above"),
     (r"should be less than", "should be below"),
+    (
+        r"(?:Tuple|List|Value) should have at least (\d+) (items?) after validation, not \d+",
+        r"should have at least \1 \2",
+    ),
     (r"should be an instance of (\w+)", r"should be a part of the kind \1"),
 )
 
@@ -93,9 +97,9 @@ def shown(value: Any) -> str:
     return str(value) if isinstance(value, (str, int, float)) else type(value).__name__
 
 
-def composition(text: str, keys: Iterable[str], groups: Iterable[str]) -> str:
-    """What Hydra says of an unknown group, option or key, in one line."""
-    if found := re.search(r"Could not find '([^']+)/([^'/]+)'\s+Available options in '[^']+':(.*)", text, re.S):
+def composition(text: str, keys: Iterable[str], groups: Mapping[str, Sequence[str]]) -> str:
+    """What Hydra says of an unknown group, option or key, in one line; `groups` are there with their options."""
+    if found := re.search(r"Could not find '([^']+)/([^'/]*)'\s+Available options in '[^']+':(.*)", text, re.S):
         group, option, rest = found.groups()
         options = rest.split("Config search path")[0].split()
         return f"{group}={option}: there is no such option{close(option, options)}"
@@ -105,6 +109,10 @@ def composition(text: str, keys: Iterable[str], groups: Iterable[str]) -> str:
             return f"{key}: there is no such key{_close_key(key, known)}"
         near = close(key, [*groups, *(k for k in known if "." not in k)])
         return f"{key}: there is no such group or key{near or _close_key(key, known)}"
+    if found := re.search(r"Could not load '([^']+)/([^'/]+)'", text):  # one of a list
+        return f"{found[1]}: there is no option {found[2]}{close(found[2], groups.get(found[1], ()))}"
+    if found := re.search(r"Ambiguous value for argument '([^']+?)=([^']*)'", text):
+        return f"{found[1]}={found[2]}: to sweep over these values add -m; as a list, write {found[1]}=[{found[2]}]"
     if found := re.search(r"Could not append to config. An item is already at '([^']+)'", text):
         return f"+{found[1]}: the key is there already; leave out the +"
     if "Config group override must be" in text:

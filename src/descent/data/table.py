@@ -260,7 +260,8 @@ class Table(Splits):
         Raises:
             UserError: a column is missing, or a cell of one of numbers is none.
         """
-        encoding = self.prepare().encoding
+        kept = self.__dict__.get("_kept")
+        encoding = from_plain(kept["encoding"]) if kept else self.prepare().encoding
         separator = "\t" if path.suffix.lower() in (".tsv", ".tab") else "auto"
         sheet = csv_file.read("inputs", str(path), getattr(self, "encoding", "utf-8"), separator)
         if lacking := [column.name for column in encoding.columns if column.name not in sheet.columns]:

@@ -121,7 +121,8 @@ class Text(Splitting):
 
     def encode(self, texts: list[str]) -> np.ndarray:
         """Ids int32 [m, length] of any texts, with the vocabulary of this source."""
-        ids = {word: i for i, word in enumerate(self.fitted.words)}
+        known = _given(self.vocabulary) or self.fitted.words
+        ids = {word: i for i, word in enumerate(known)}
         return vocabulary.encode([vocabulary.words(text) for text in texts], ids, self.length)
 
     # --- what is fitted, and kept with a run ---

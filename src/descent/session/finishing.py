@@ -64,7 +64,8 @@ def _profile(run: Run, summary: dict[str, Any]) -> None:
 def _tell_end(run: Run, summary: dict[str, Any]) -> None:
     if summary["status"] == "completed":
         result = display.short(_headline(run, summary), "test")
-        run.console.print(f"[bold]{result}[/bold]  best weights of step {summary['best']['step']}", highlight=False)
+        which = "best" if summary["best"]["monitor"] else "last"
+        run.console.print(f"[bold]{result}[/bold]  {which} weights of step {summary['best']['step']}", highlight=False)
         return
     if summary["reason"]:
         run.say(f"failed: {summary['reason']}")

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from descent import checklist, checkpoint, display, environment, identity, initial, metric
-from descent.data import Arrays, Remembered
+from descent.data import Arrays, Remembered, absent
 from descent.folder import write_atomic
 from descent.session.run import Run
 from descent.types import Split, UserError
@@ -38,6 +38,7 @@ def start(run: Run, mismatch: Mismatch) -> int:
         folder.write_json("environment.json", about)
         if isinstance(run.given.data, Remembered):
             run.given.data.keep(folder.path)
+        absent.keep(folder.path, run.pipeline.spec, run.pipeline.source)
         write_atomic(folder.config, identity.to_yaml(run.given))
     folder.events.add("resumed" if step else "started", step, environment=about)
     display.panel(run.console, run.experiment.name, _facts(run, step))
@@ -106,7 +107,7 @@ def _facts(run: Run, start: int) -> dict[str, str]:
         "model": f"{model.name}, {model.count_params():,} parameters, {run.flops / 1e6:,.3g} MFLOP a sample",
         "device": f"{environment.device()}, {trainer.cores()} threads, {trainer.precision}, {xla}{several}",
         "steps": f"{pipeline.steps:,} of {trainer.batch_size} samples "
-        f"({pipeline.steps / run.experiment.clock.steps_per_epoch:.3g} epochs), {pipeline.chunk} a call",
+        f"({float(f'{pipeline.steps / run.experiment.clock.steps_per_epoch:.3g}'):,g} epochs), {pipeline.chunk} a call",
         "folder": run.folder.near,
     }
     return {**facts, "resumed": f"from step {start}"} if start else facts

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NoReturn
 
+from descent import wording
 from descent.folder import write_atomic
+from descent.types import UserError
 
 FILE = "ablation.json"
 FULL, BARE = "full recipe", "none of them"
@@ -30,6 +32,40 @@ class Arm(NamedTuple):
     kind: Kind = "recipe"
     subject: str = ""
     reference: str = FULL
+
+
+def checked(techniques: Any, factors: Any) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """What an ablation is asked to compare, as `arms` takes it; what is set to null is not asked about.
+
+    Raises:
+        UserError: there is nothing, or something is written in another form.
+    """
+    off, levels = _asked("techniques", techniques), _asked("factors", factors)
+    if not off and not levels:
+        raise UserError("hydra.sweeper.techniques: an ablation needs techniques or factors; try sweep=ablation")
+    for name, words in off.items():
+        if not _overrides(words):
+            _refuse(f"techniques.{name}", words, "overrides in one text, apart by spaces, as in 'a.b=0 c=none'")
+    for name, own in levels.items():
+        if not isinstance(own, list) or not all(map(_overrides, own)):
+            example = f"[{own}]" if _overrides(own) else "[a.b=1,'a.b=2 c=none']"
+            _refuse(f"factors.{name}", own, f"a list of levels, each as overrides in one text, as in {example}")
+    return off, levels
+
+
+def _asked(key: str, given: Any) -> dict[str, Any]:
+    if given is not None and not isinstance(given, Mapping):
+        _refuse(key, given, "a mapping of names, as in sweep=ablation")
+    return {str(name): value for name, value in (given or {}).items() if value is not None and value not in ("", [])}
+
+
+def _overrides(text: Any) -> bool:
+    words = text.split() if isinstance(text, str) else []
+    return bool(words) and all("=" in word or word.startswith("~") for word in words)
+
+
+def _refuse(key: str, value: Any, wanted: str) -> NoReturn:
+    raise UserError(f"hydra.sweeper.{key}={wording.shown(value)}: should be {wanted}")
 
 
 def arms(techniques: Mapping[str, str], factors: Mapping[str, Sequence[str]]) -> list[Arm]:

@@ -132,10 +132,14 @@ class Board:
         if ranks := ranking.ranked([job.folder for job in done]):
             labels = {job.folder.name: _unrepeated(job.label) for job in done} if len(ranks) > 1 else {}
             self.console.print(ranking.table(ranking.named(ranks, labels)), highlight=False)
+            if why := ranks[0].basis.why:
+                self.say(f"note    {why}")
         for job in self.jobs:
             state, message, _ = self.outcomes[job.number]
             if state in ("failed", "halted"):
-                self.say(f"{state}: job {job.number}  {self.label(job)}: {message}\n        {job.folder / LOG}")
+                log = job.folder / LOG
+                where = f"\n        {log}" if log.exists() else ""
+                self.say(f"{state}: job {job.number}  {self.label(job)}: {message}{where}")
 
 
 def result(job: Job) -> str:

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from descent.folder import write_atomic
-from descent.runs import REPEATS, FinishedRun, find
+from descent.runs import FinishedRun, find, only_tuned, outside
 from descent.sweep import ablation, effects, ranking
+from descent.sweep import job as jobs_of
 from descent.sweep.job import FAILURE, LOG, PRUNED
 from descent.sweep.ranking import Rank
 from descent.types import UserError
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Failure(NamedTuple):
-    """A job that left no result."""
+    """A job that left no result, and its log, relative to the sweep's folder; "" where it wrote to the terminal."""
 
     job: str
     message: str
@@ -66,8 +67,8 @@ class Collected:
 
     @cached_property
     def axes(self) -> list[str]:
-        """What was varied, but for seeds and folds; nothing in an ablation, which has arms in place of axes."""
-        return [] if self.plan else [key for key in self.varied if key not in REPEATS]
+        """What was varied and tells variants apart; nothing in an ablation, which has arms in place of axes."""
+        return [] if self.plan else [key for key in self.varied if not outside(key.lstrip("~"))]
 
     @cached_property
     def short(self) -> dict[str, str]:
@@ -97,11 +98,20 @@ class Collected:
 
     @cached_property
     def failures(self) -> list[Failure]:
-        """Jobs that failed or halted."""
-        noted = sorted(self.folder.glob(f"*/{FAILURE}"))
-        found = [_failure(path.parent, json.loads(path.read_text(encoding="utf-8"))["message"]) for path in noted]
+        """Jobs that failed and were not completed since, or halted."""
+        noted = [path for path in sorted(self.folder.rglob(FAILURE)) if not only_tuned(path.parent, self.folder)]
+        left = [path for path in noted if not jobs_of.completed(path.parent)]
+        found = [self._failure(path.parent, json.loads(path.read_text(encoding="utf-8"))["message"]) for path in left]
         halted = [run for run in self.runs if run.summary.get("status") == "halted"]
-        return found + [_failure(run.path, "halted at a number that was not finite") for run in halted]
+        return found + [self._failure(run.path, "halted at a number that was not finite") for run in halted]
+
+    def _failure(self, folder: Path, message: str) -> Failure:
+        log = folder / LOG
+        return Failure(self.place(folder), message, self.place(log) if log.exists() else "")
+
+    def place(self, path: Path) -> str:
+        """Where something lies in the sweep's folder, as its page links to it."""
+        return path.relative_to(self.folder).as_posix()
 
     @cached_property
     def study(self) -> optuna.Study | None:
@@ -130,7 +140,7 @@ class Collected:
         for run, words in zip(self.runs, self.words, strict=True):
             monitor, value = ranking.monitored(run)
             yield {
-                "folder": run.path.name,
+                "folder": self.place(run.path),
                 **{key: words.get(key, "") for key in self.varied},
                 "status": "pruned" if pruned(run) else run.summary.get("status", ""),
                 "steps": run.summary.get("steps", ""),
@@ -167,10 +177,6 @@ def collect(folder: Path) -> Collected:
 
 def pruned(run: FinishedRun) -> bool:
     return str(run.summary.get("stopped", "")).startswith(PRUNED)
-
-
-def _failure(folder: Path, message: str) -> Failure:
-    return Failure(folder.name, message, f"{folder.name}/{LOG}")
 
 
 def _split(word: str) -> tuple[str, str]:

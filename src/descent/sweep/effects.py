@@ -14,7 +14,7 @@ from descent import display, plot
 from descent.callback import higher_is_better
 from descent.folder import RunFolder, write_atomic
 from descent.plot import APART, VALIDATION, figure, styled
-from descent.runs import FinishedRun, read
+from descent.runs import FinishedRun, losses_differ, read
 from descent.statistics import Estimate, holm, paired
 from descent.sweep.ablation import FULL, Arm, Kind, Plan
 from descent.types import UserError
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-METRICS = ("test/accuracy", "test/loss", "test/mae")
+LOSS = "test/loss"  # does not compare where a level is another loss
+METRICS = ("test/accuracy", LOSS, "test/mae")
 WAYS = {  # of an effect: its colour, marker and filling, and the shift of its row
     "all together": ("black", "s", "black", 0.0),
     "in the recipe": (VALIDATION, "o", VALIDATION, -0.14),
@@ -43,7 +44,7 @@ class Effect(NamedTuple):
 
     Attributes:
         gain: positive where the technique (or the level of a factor) is better, whichever way the metric goes.
-        p: two-sided, of the paired t-test; `adjusted` by Holm's correction over all effects on the metric.
+        p: two-sided, by `statistics.paired`; `adjusted` by Holm's correction over all effects on the metric.
     """
 
     subject: str
@@ -55,7 +56,7 @@ class Effect(NamedTuple):
 
     @property
     def sure(self) -> bool:
-        """At 5 %, after the correction. Two pairs may agree by the coarseness of a metric alone."""
+        """At 5 %, after the correction; two pairs are too few to tell a spread by."""
         return self.gain.n > 2 and self.adjusted < 0.05
 
 
@@ -70,7 +71,8 @@ def measured(sweep: Path, found: Plan) -> list[Effect]:
     if not full:
         raise UserError(f"{sweep}: no run of the full recipe is completed")
     compared = [arm for arm in found.arms if arm.subject and not found.is_idle(arm)]
-    names = [name for name in METRICS if all(name in run.summary for run in full)][:2]
+    own = losses_differ([run for runs_of in runs.values() for run in runs_of if run])
+    names = [name for name in METRICS if all(name in run.summary for run in full) and not (own and name == LOSS)][:2]
     return [effect for name in names for effect in _of_metric(compared, runs, name)]
 
 
@@ -99,12 +101,16 @@ def _of_metric(compared: Sequence[Arm], runs: Mapping[str, Sequence[FinishedRun 
 
 
 def subjects(found: Sequence[Effect]) -> list[str]:
-    """All together first, then the techniques by what they add to the recipe, then the factors' levels."""
+    """All together first, then the techniques by what they add to the recipe, then the factors' levels.
+
+    Last those that have an effect alone only: in the recipe another one hides them.
+    """
     first = [effect for effect in found if effect.metric == found[0].metric]
     gains = {effect.subject: effect.gain.mean for effect in first if effect.kind == "in the recipe"}
     together = [effect.subject for effect in first if effect.kind == "all together"]
     levels = [effect.subject for effect in first if effect.kind == "factor"]
-    return [*together, *sorted(gains, key=lambda name: -np.nan_to_num(gains[name], nan=-np.inf)), *levels]
+    known = [*together, *sorted(gains, key=lambda name: -np.nan_to_num(gains[name], nan=-np.inf)), *levels]
+    return list(dict.fromkeys([*known, *(effect.subject for effect in found)]))  # what is alone only, last
 
 
 def table(found: Sequence[Effect]) -> list[list[str]]:
@@ -157,7 +163,7 @@ def drawn(found: Sequence[Effect]) -> Figure:
                 _effect(axis, effect, rows.index(effect.subject))
         points = name.endswith("accuracy")
         axis.set(xlabel=f"gain in {name}, points" if points else f"{name} lower by", ylim=(len(rows) - 0.5, -0.5))
-        axis.set_yticks(range(len(rows)), rows if axis is axes[0][0] else [""] * len(rows))
+        axis.set_yticks(range(len(rows)), map(plot.literal, rows) if axis is axes[0][0] else [""] * len(rows))
         axis.grid(False, axis="y")
     handles = {
         way: axes[0][0].plot([], [], color=c, marker=m, mfc=f, ms=5, lw=1.4)[0] for way, (c, m, f, _) in WAYS.items()

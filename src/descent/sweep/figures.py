@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from descent import statistics
-from descent.callback import higher_is_better
-from descent.plot import APART, VALIDATION, figure, logarithmic, styled
-from descent.runs import FinishedRun
+from descent.plot import APART, VALIDATION, figure, literal, logarithmic, styled
+from descent.runs import losses_differ
 from descent.sweep import study_figures
 from descent.sweep.collected import Collected, order
 from descent.sweep.ranking import Rank
@@ -41,35 +40,35 @@ def drawn(sweep: Collected) -> dict[str, Figure]:
 
 @styled
 def variants(sweep: Collected) -> Figure:
-    """The best monitored value of each variant: a dot for each run, the mean, and the interval of the mean."""
+    """What each variant reached: a dot for each run, the mean, and the interval of the mean."""
     ranks = sweep.ranks[:MOST]
     made, axes = figure(size=(7.2, 0.8 + 0.26 * len(ranks)))
     axis, places = axes[0][0], np.arange(len(ranks))
     for place, one in zip(places, ranks, strict=True):
-        values = [_best(run) for run in one.variant.runs]
-        axis.plot(values, np.full(len(values), place), "o", color=APART[1], ms=4, mew=0, zorder=3)
+        axis.plot(one.reached, np.full(len(one.reached), place), "o", color=APART[1], ms=4, mew=0, zorder=3)
         axis.plot([one.value.low, one.value.high], [place, place], color=VALIDATION, lw=1.6, solid_capstyle="butt")
         axis.plot(one.value.mean, place, "|", color="black", ms=9, mew=1.4)
     axis.set_yticks(places, [_short(sweep.label(one)) for one in ranks])
-    axis.set(xlabel=f"best {ranks[0].monitor}", ylim=(len(ranks) - 0.4, -0.6))
+    axis.set(xlabel=ranks[0].basis.title, ylim=(len(ranks) - 0.4, -0.6))
     axis.grid(False, axis="y")
     return made
 
 
-def _best(run: FinishedRun) -> float:
-    value = run.summary.get("best", {}).get("value")
-    return run.final("val/loss") if value is None else float(value)
-
-
 def _short(label: str, most: int = 70) -> str:
-    return label if len(label) <= most else f"{label[: most - 1]}…"
+    """A user's text as it stands in a figure: not too long, and no formula."""
+    return literal(label if len(label) <= most else f"{label[: most - 1]}…")
 
 
 @styled
 def curves(sweep: Collected) -> Figure:
-    """Mean validation curves over the epochs, and the band of their 95 % intervals, of the loss and the next metric."""
+    """Mean validation curves over the epochs, and the band of their 95 % intervals, of the loss and the next metric.
+
+    Where the runs minimise different losses, these do not share a figure.
+    """
     ranks = sweep.ranks[: len(APART)]
+    own = losses_differ([run for one in ranks for run in one.variant.runs])
     names = [name for name in ("val/loss", "val/accuracy", "val/mae") if _has(ranks, name)]
+    names = [name for name in names if not own or name != "val/loss"] or names
     made, axes = figure(1, len(names), (3.6 * len(names) + 0.4, 3.6))
     for axis, name in zip(axes[0], names, strict=True):
         if name == "val/loss":
@@ -114,7 +113,7 @@ def heat_map(sweep: Collected) -> Figure:
     """The mean best value for each pair of values."""
     columns, rows, means = _table(sweep, sweep.axes[0], sweep.axes[1])
     made, axes = figure(size=(2.4 + 0.95 * len(columns), 1.4 + 0.5 * len(rows)))
-    axis, higher = axes[0][0], higher_is_better(sweep.ranks[0].monitor, "auto")
+    axis, higher = axes[0][0], sweep.ranks[0].basis.higher
     image = axis.imshow(means, cmap="viridis" if higher else "viridis_r", aspect="auto")
     axis.grid(False)
     middle = (np.nanmin(means) + np.nanmax(means)) / 2
@@ -122,31 +121,31 @@ def heat_map(sweep: Collected) -> Figure:
         if np.isfinite(value) and means.size <= 100:
             dark = (value < middle) == higher
             axis.text(j, i, f"{value:.4g}", ha="center", va="center", fontsize=7, color="white" if dark else "black")
-    axis.set_xticks(range(len(columns)), columns)
-    axis.set_yticks(range(len(rows)), rows)
-    axis.set(xlabel=sweep.axes[0], ylabel=sweep.axes[1])
-    made.colorbar(image, ax=axis, label=f"best {sweep.ranks[0].monitor}")
+    axis.set_xticks(range(len(columns)), map(_short, columns))
+    axis.set_yticks(range(len(rows)), map(_short, rows))
+    axis.set(xlabel=literal(sweep.axes[0]), ylabel=literal(sweep.axes[1]))
+    made.colorbar(image, ax=axis, label=sweep.ranks[0].basis.title)
     return made
 
 
 @styled
 def parallel(sweep: Collected) -> Figure:
     """A line for each variant through its values, coloured by what it reached; the best drawn last."""
-    names = [*sweep.axes, f"best {sweep.ranks[0].monitor}"]
+    names = [*sweep.axes, sweep.ranks[0].basis.title]
     made, axes = figure(size=(1.6 * len(names) + 1, 3.8))
     axis, known = axes[0][0], [one for one in sweep.ranks if np.isfinite(one.value.mean)]
     reached = np.array([one.value.mean for one in known])
     heights = [_heights(sweep.values(key), [sweep.settings(one)[i] for one in known], axis, i)
                for i, key in enumerate(sweep.axes)]  # fmt: skip
     heights.append(_scaled(reached))
-    quality = heights[-1] if higher_is_better(known[0].monitor, "auto") else 1 - heights[-1]
+    quality = heights[-1] if known[0].basis.higher else 1 - heights[-1]
     import matplotlib as mpl
 
     for line, good in list(zip(np.array(heights).T, quality, strict=True))[::-1]:
         axis.plot(range(len(names)), line, color=mpl.colormaps["viridis_r"](0.05 + 0.9 * good), lw=1.1, alpha=0.8)
     for share, value in ((0, reached.min()), (1, reached.max())):
         axis.text(len(names) - 0.95, share, f"{value:.4g}", va="center", fontsize=7)
-    axis.set_xticks(range(len(names)), names, rotation=20, ha="right")
+    axis.set_xticks(range(len(names)), map(literal, names), rotation=20, ha="right")
     axis.set_yticks([])
     axis.set(xlim=(-0.3, len(names) - 0.4), ylim=(-0.06, 1.06))
     axis.spines[:].set_visible(False)
@@ -168,7 +167,7 @@ def _heights(values: Sequence[str], own: Sequence[str], axis: Axes, place: int) 
     else:
         heights, labelled = _scaled(np.arange(len(values), dtype=float)), list(range(len(values)))
     for i in labelled:
-        text = f"{numbers[i]:.3g}" if np.isfinite(numbers[i]) else values[i]
+        text = f"{numbers[i]:.3g}" if np.isfinite(numbers[i]) else _short(values[i])
         axis.text(place - 0.05, heights[i], text, ha="right", va="center", fontsize=7)
     return heights[[list(values).index(value) for value in own]]
 
@@ -192,7 +191,7 @@ def margins(sweep: Collected) -> Figure:
             axis.set_xticks(range(len(values)), [_short(value, 14) for value in values], rotation=30, ha="right")
         elif min(numbers) > 0 and max(numbers) > 20 * min(numbers):
             axis.set_xscale("log")
-        axis.set(xlabel=key, ylabel=f"best {sweep.ranks[0].monitor}" if i % columns == 0 else "")
+        axis.set(xlabel=literal(key), ylabel=sweep.ranks[0].basis.title if i % columns == 0 else "")
     for axis in axes.flat[count:]:
         axis.remove()
     return made

@@ -145,13 +145,19 @@ def _words(overrides: Sequence[str]) -> str:
 def before(job: Job) -> Outcome:
     """What earlier sweeps left of a job: done, halted, failed, or waiting (to be started, or continued)."""
     place = RunFolder(job.folder)
-    if place.complete or place.undrawn.exists():
+    if completed(job.folder):
         return finished(job)
     if (job.folder / FAILURE).exists():
         return Outcome("failed", place.read_json(FAILURE)["message"])
     if summary(job).get("status") == "halted":
         return Outcome("halted", "at a number that was not finite")
     return Outcome("waiting")
+
+
+def completed(folder: Path) -> bool:
+    """Whether a run came to its end, if its figures are still to be drawn, too."""
+    place = RunFolder(folder)
+    return place.complete or place.undrawn.exists()
 
 
 def finished(job: Job) -> Outcome:
@@ -169,7 +175,8 @@ def summary(job: Job) -> dict[str, Any]:
 def note_failure(job: Job, message: str) -> None:
     """Remembers that a job failed: it is not tried again unless asked for."""
     job.folder.mkdir(parents=True, exist_ok=True)
-    RunFolder(job.folder).write_json(FAILURE, {"message": message, "log": LOG})
+    log = {"log": LOG} if (job.folder / LOG).exists() else {}  # what runs in the launcher's process writes none
+    RunFolder(job.folder).write_json(FAILURE, {"message": message, **log})
 
 
 def forget_failure(job: Job) -> None:

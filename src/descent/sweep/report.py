@@ -58,7 +58,7 @@ def page(sweep: Collected) -> str:
         idle=sweep.plan.idle if sweep.plan else [],
         tuned=tuning.read(sweep.folder),
         compromises=study_figures.compromises(sweep.study) if sweep.study else ([], []),
-        pages={run.path.name for run in sweep.runs if _has_page(RunFolder(run.path))},
+        pages={sweep.place(run.path) for run in sweep.runs if _has_page(RunFolder(run.path))},
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from descent.plot import APART, TRAIN, VALIDATION, figure, styled
+from descent.plot import APART, TRAIN, VALIDATION, figure, literal, styled
 
 if TYPE_CHECKING:
     import optuna
@@ -26,6 +26,8 @@ class Trials(NamedTuple):
         higher: for each, whether more is better.
         finished: with all values.
         pruned: given up, with the value at which they were.
+
+    The space may change while a study goes on: `of_space` keeps those with the axes that it has now.
     """
 
     names: tuple[str, ...]
@@ -36,6 +38,12 @@ class Trials(NamedTuple):
     def values(self, objective: int) -> np.ndarray:
         """Of the finished trials [m]."""
         return np.array([trial.values[objective] for trial in self.finished])
+
+    def of_space(self) -> Trials:
+        """Those that have the axes of the newest finished one: others have no place along each."""
+        axes = set(self.finished[-1].params)
+        kept = [[one for one in some if set(one.params) == axes] for some in (self.finished, self.pruned)]
+        return self._replace(finished=kept[0], pruned=kept[1])
 
 
 def trials(study: optuna.Study) -> Trials:
@@ -71,6 +79,7 @@ def importance(study: optuna.Study, found: Trials) -> dict[str, dict[str, float]
     """
     import optuna
 
+    found = found.of_space()
     axes = [key for key in found.finished[0].params if len({trial.params[key] for trial in found.finished}) > 1]
     if len(axes) < 2 or len(found.finished) < LEAST:
         return {}
@@ -98,12 +107,16 @@ def compromises(study: optuna.Study) -> tuple[list[str], list[list[str]]]:
     kept = front(np.array([trial.values for trial in found.finished]), found.higher)
     best = [trial for trial, stays in zip(found.finished, kept, strict=True) if stays]
     best.sort(key=lambda trial: -trial.values[0] if found.higher[0] else trial.values[0])
+    axes = list(dict.fromkeys(key for trial in reversed(found.finished) for key in trial.params))
     rows = [
-        [str(trial.number), *(f"{v:.6g}" if isinstance(v, float) else str(v) for v in trial.params.values()),
-         *(f"{v:.5g}" for v in trial.values)]
+        [str(trial.number), *(_cell(trial.params.get(key, "")) for key in axes), *(f"{v:.5g}" for v in trial.values)]
         for trial in best
-    ]  # fmt: skip
-    return ["trial", *best[0].params, *found.names], rows
+    ]
+    return ["trial", *axes, *found.names], rows
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 # --- drawing ---------------------------------------------------------------------------------------------------------
@@ -149,7 +162,7 @@ def bars(shares: dict[str, dict[str, float]]) -> Figure:
         axis.barh(range(len(order)), values, color=VALIDATION, height=0.62)
         for place, value in enumerate(values):
             axis.text(value + 0.01, place, f"{value:.0%}", va="center", fontsize=8)
-        axis.set_yticks(range(len(order)), order if not i else [""] * len(order))
+        axis.set_yticks(range(len(order)), map(literal, order) if not i else [""] * len(order))
         axis.set(xlabel=f"share of the variance of {name}", xlim=(0, 1.1 * max(values)), ylim=(len(order) - 0.5, -0.5))
         axis.grid(False, axis="y")
     return made
@@ -158,13 +171,13 @@ def bars(shares: dict[str, dict[str, float]]) -> Figure:
 @styled
 def slices(found: Trials, objective: int) -> Figure:
     """The objective over each axis: a dot for each finished trial, a cross for each that was given up."""
-    keys = list(dict.fromkeys(key for trial in found.finished for key in trial.params))
+    found = found.of_space()
+    finished, keys = found.finished, list(found.finished[-1].params)
     columns = min(3, len(keys))
     rows = -(-len(keys) // columns)
     made, axes = figure(rows, columns, (max(4.0, 2.9 * columns), 2.6 * rows))
     given_up = found.pruned if objective == 0 else []
     for i, (axis, key) in enumerate(zip(axes.flat, keys, strict=False)):
-        finished = [trial for trial in found.finished if key in trial.params]
         if given_up:
             axis.plot(
                 _places(given_up, key), [_last(t) for t in given_up], "x", color=APART[1], ms=3.5, mew=0.9, alpha=0.8
@@ -174,8 +187,8 @@ def slices(found: Trials, objective: int) -> Figure:
             _places(finished, key), values, c=numbers, cmap="Blues", vmin=-max(numbers) / 2, s=16, lw=0, zorder=3
         )
         _scale(axis.set_yscale, [*values, *map(_last, given_up)])
-        _axis(axis, finished[0].distributions[key])
-        axis.set(xlabel=key, ylabel=found.names[objective] if i % columns == 0 else "")
+        _axis(axis, [trial.distributions[key] for trial in finished])
+        axis.set(xlabel=literal(key), ylabel=found.names[objective] if i % columns == 0 else "")
     for axis in axes.flat[len(keys) :]:
         axis.remove()
     return made
@@ -183,7 +196,7 @@ def slices(found: Trials, objective: int) -> Figure:
 
 def _places(some: Sequence[FrozenTrial], key: str) -> list[float]:
     """Where the values of an axis stand: numbers as they are, choices by their place."""
-    return [_place(trial.distributions[key], trial.params[key]) for trial in some if key in trial.params]
+    return [_place(trial.distributions[key], trial.params[key]) for trial in some]
 
 
 def _place(distribution: Any, value: Any) -> float:
@@ -191,17 +204,17 @@ def _place(distribution: Any, value: Any) -> float:
     return float(value) if choices is None else float(choices.index(value))
 
 
-def _axis(axis: Axes, distribution: Any) -> None:
-    """The whole range that was searched; on a log scale labels at the powers of ten alone."""
+def _axis(axis: Axes, searched: Sequence[Any]) -> None:
+    """The whole range that was searched (bounds may be moved); on a log scale labels at the powers of ten alone."""
     from matplotlib.ticker import NullFormatter
 
-    choices = getattr(distribution, "choices", None)
+    choices = getattr(searched[0], "choices", None)
     if choices is not None:
-        axis.set_xticks(range(len(choices)), [str(choice)[:14] for choice in choices])
+        axis.set_xticks(range(len(choices)), [literal(str(choice)[:14]) for choice in choices])
         axis.set_xlim(-0.5, len(choices) - 0.5)
         return
-    low, high = distribution.low, distribution.high
-    if distribution.log:
+    low, high = min(one.low for one in searched), max(one.high for one in searched)
+    if searched[-1].log:
         axis.set_xscale("log")
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_xlim(low / (high / low) ** 0.04, high * (high / low) ** 0.04)

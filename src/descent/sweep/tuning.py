@@ -17,7 +17,6 @@ import numpy as np
 from pydantic import Field
 
 from descent import runs
-from descent.callback import higher_is_better
 from descent.folder import write_atomic
 from descent.sweep import ranking
 from descent.sweep.job import Job, before
@@ -63,16 +62,23 @@ class Tuning:
 
     def chosen(self, variants: Sequence[Variant], jobs: Sequence[Job]) -> dict[Variant, Choice]:
         """The best value of each variant, from the jobs of `trials`; a value counts if all its runs are completed."""
-        shape = (len(variants), len(self.values), -1)
-        reached = np.array([_reached(job) for job in jobs]).reshape(shape).mean(axis=2)
-        sign = 1.0 if higher_is_better(jobs[0].monitor, "auto") else -1.0
-        found = {}
-        for variant, means in zip(variants, reached, strict=True):
-            if np.isfinite(means).any():
-                best = int(np.nanargmax(sign * means))
-                edge = best in (0, len(self.values) - 1)
-                found[variant] = Choice(self.values[best], float(means[best]), edge, tuple(map(float, means)), variant)
-        return found
+        each = len(jobs) // len(variants)
+        found = {one: self._choice(one, jobs[i * each : (i + 1) * each]) for i, one in enumerate(variants)}
+        return {one: choice for one, choice in found.items() if choice}
+
+    def _choice(self, variant: Variant, jobs: Sequence[Job]) -> Choice | None:
+        """The best value of a variant by a metric of its own: variants may be monitored by different ones."""
+        ended = {job.folder: runs.read(job.folder) for job in jobs if before(job).state == "done"}
+        if not ended:
+            return None
+        basis = ranking.basis(list(ended.values()))
+        reached = [basis.value(ended[job.folder]) if job.folder in ended else math.nan for job in jobs]
+        means = np.array(reached).reshape(len(self.values), -1).mean(axis=1)
+        if not np.isfinite(means).any():
+            return None
+        best = int(np.nanargmax(means if basis.higher else -means))
+        edge = best in (0, len(self.values) - 1)
+        return Choice(self.values[best], float(means[best]), edge, tuple(map(float, means)), variant, basis.name)
 
 
 class Choice(NamedTuple):
@@ -84,6 +90,7 @@ class Choice(NamedTuple):
         edge: whether it is the first or the last that was tried.
         means: of all values.
         overrides: the variant's own.
+        metric: what it was chosen by.
     """
 
     value: str
@@ -91,6 +98,7 @@ class Choice(NamedTuple):
     edge: bool
     means: tuple[float, ...]
     overrides: Variant
+    metric: str
 
 
 def variant(words: Sequence[str]) -> Variant:
@@ -102,16 +110,33 @@ def folds(words: Sequence[Sequence[str]]) -> list[str]:
     return list(dict.fromkeys(word for own in words for word in own if word.split("=")[0] == runs.FOLD))
 
 
-def _reached(job: Job) -> float:
-    """The best monitored value of a job; NaN where it did not run to its end."""
-    return ranking.monitored(runs.read(job.folder))[1] if before(job).state == "done" else math.nan
+def check_key(sweep: Path, tuning: Tuning) -> None:
+    """Raises UserError where another key was tuned in this folder: the runs with its values would stay, and compare."""
+    begun = read(sweep).get("key", tuning.key)
+    if begun != tuning.key:
+        raise UserError(
+            f"hydra.sweeper.tune.key={tuning.key}: the sweep in {sweep} was begun with {begun}; "
+            "give the sweep another name, as in name=again"
+        )
 
 
-def write(sweep: Path, tuning: Tuning, monitor: str, chosen: Mapping[str, Choice | None]) -> None:
+def begin(sweep: Path, tuning: Tuning) -> None:
+    """Says, before the first run, what is tuned here: the folder `tuning` is then known for what it is."""
+    if not read(sweep):
+        sweep.mkdir(parents=True, exist_ok=True)
+        write(sweep, tuning, {})
+
+
+def write(sweep: Path, tuning: Tuning, chosen: Mapping[str, Choice | None]) -> None:
     """`tuning.json`: the protocol, and what it led to."""
     rows = [{"variant": label, **choice._asdict()} for label, choice in chosen.items() if choice]
-    content = {"key": tuning.key, "values": tuning.values, "seeds": tuning.seeds, "monitor": monitor, "chosen": rows}
-    write_atomic(sweep / FILE, json.dumps(content, indent=2) + "\n")
+    content = {"key": tuning.key, "values": tuning.values, "seeds": tuning.seeds, "monitor": _by(chosen)}
+    write_atomic(sweep / FILE, json.dumps({**content, "chosen": rows}, indent=2) + "\n")
+
+
+def _by(chosen: Mapping[str, Choice | None]) -> str:
+    """The metrics that were chosen by."""
+    return ", ".join(dict.fromkeys(choice.metric for choice in chosen.values() if choice))
 
 
 def read(sweep: Path) -> dict[str, Any]:
@@ -120,13 +145,14 @@ def read(sweep: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def told(tuning: Tuning, monitor: str, chosen: Mapping[str, Choice | None], count: int) -> str:
+def told(tuning: Tuning, chosen: Mapping[str, Choice | None], count: int) -> str:
     """What was chosen with so many runs a variant, for a terminal."""
-    lines = [f"tuned   {tuning.key} by {monitor}, {count} runs a variant:"]
+    by = _by(chosen)
+    lines = [f"tuned   {tuning.key}{f' by {by}' if by else ''}, {count} runs a variant:"]
     for label, choice in chosen.items():
         if choice is None:
             lines.append(f"        {label or 'the run'}: left out, as at no value all runs came to their end")
             continue
         edge = "  (at the end of the values: give more)" if choice.edge else ""
-        lines.append(f"        {label or 'the run'}: {choice.value}  {monitor} {choice.mean:.4g}{edge}")
+        lines.append(f"        {label or 'the run'}: {choice.value}  {choice.metric} {choice.mean:.4g}{edge}")
     return "\n".join(lines)

@@ -41,6 +41,8 @@ class SweepLauncher(Launcher):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
         self.sweep = Path(str(config.hydra.sweep.dir)).absolute()
+        places = (self.sweep / "multirun.yaml", self.sweep, *self.sweep.parents)
+        self.missing = [place for place in places if not place.exists()]  # the innermost first
 
     @abstractmethod
     def executor(self, jobs: Sequence[Job]) -> contextlib.AbstractContextManager[Executor]:
@@ -58,7 +60,7 @@ class SweepLauncher(Launcher):
         from descent.sweep.board import Board
 
         with locked(folder):
-            board, retry = Board(()), bool(self.config.get("retry"))
+            board, retry = Board(()), self.config.retry is True
             once = {job.folder: job for job in reversed(jobs)}
             todo = [job for job in reversed(once.values()) if running.admit(job, board, retry)]
             board.opening(folder)
@@ -107,8 +109,14 @@ class SweepLauncher(Launcher):
             named = named or distinct(job_overrides)
             return merged([self.job(words, first + i, named[i], folder) for i, words in enumerate(job_overrides)])
         except UserError as error:
-            _leave_nothing(self.sweep)
+            self._leave_nothing()
             fail(str(error))
+
+    def _leave_nothing(self) -> None:
+        """Takes back what Hydra's sweeper wrote before it called the launcher, and no more than that."""
+        for place in self.missing:
+            with contextlib.suppress(OSError):  # it was never made, or something else is in it
+                place.unlink() if place.name == "multirun.yaml" else place.rmdir()
 
     def _built(self) -> Any:
         """The launcher's arguments, checked.
@@ -128,14 +136,15 @@ class SweepLauncher(Launcher):
             UserError: they are wrong.
         """
         from descent import initial
-        from descent.config import reworded, to_experiment
+        from descent.config import check_course, reworded, to_experiment
         from descent.sweep import job
         from descent.types import UserError
 
         where = f"job {index + 1} ({' '.join(words)})"
         try:
             config = self.hydra_context.config_loader.load_sweep_config(self.config, list(words))
-            if config.get("resume"):
+            check_course(config)
+            if config.resume:
                 raise UserError("resume: a sweep continues by itself; give the same command again")
             experiment = initial.checked(to_experiment(config))
         except UserError as error:
@@ -166,15 +175,6 @@ def _returned(job: Job) -> JobReturn:
     from descent.sweep.board import best
 
     return JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED, _return_value=best(job))
-
-
-def _leave_nothing(folder: Path) -> None:
-    """Takes back what Hydra's sweeper wrote before it called the launcher, where nothing else is there."""
-    if folder.is_dir() and [p.name for p in folder.iterdir()] == ["multirun.yaml"]:
-        (folder / "multirun.yaml").unlink()
-        for empty in (folder, folder.parent):
-            with contextlib.suppress(OSError):
-                empty.rmdir()
 
 
 class PoolLauncher(SweepLauncher):

@@ -22,25 +22,13 @@ class AblationSweeper(GridSweeper):
         tune: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(params=params, tune=tune)
-        self.techniques = {name: words for name, words in (techniques or {}).items() if words}
-        self.factors = {name: levels for name, levels in (factors or {}).items() if levels}
-
-    def sweep(self, arguments: list[str]) -> Any:
-        from descent.entry import run_main
-
-        run_main(lambda: self._sweep(arguments))
+        self.techniques, self.factors = techniques, factors
 
     def _sweep(self, arguments: list[str]) -> None:
         from descent.sweep import ablation
         from descent.sweep.job import distinct
-        from descent.types import UserError
 
-        if not self.techniques and not self.factors:
-            raise UserError("hydra.sweeper.techniques: an ablation needs techniques or factors; try sweep=ablation")
-        for name, levels in self.factors.items():
-            if isinstance(levels, str):
-                raise UserError(f"hydra.sweeper.factors.{name}={levels}: should be a list of levels, as in [{levels}]")
-        arms = ablation.arms(self.techniques, self.factors)
+        arms = ablation.arms(*ablation.checked(self.techniques, self.factors))
         repeats = self.combinations(arguments)
 
         def begin(jobs: list[Job | None]) -> None:

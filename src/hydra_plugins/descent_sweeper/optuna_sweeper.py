@@ -35,7 +35,7 @@ class OptunaSweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.config = config
         self.parser = OverridesParser.create(hydra_context.config_loader)
-        self.retry = bool(config.get("retry"))
+        self.retry = config.retry is True  # anything else but false is refused with the first job
         self.open: dict[Path, FrozenTrial] = {}  # the trial that runs in each folder
         self.twins: dict[Path, list[tuple[FrozenTrial, Job]]] = {}  # those that wait for its result
         self.launcher: Any = Plugins.instance().instantiate_launcher(
