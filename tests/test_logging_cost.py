@@ -22,7 +22,7 @@ def logging_cost(monkeypatch):
 def test_those_blocks_are_logged_that_are_said_and_no_others(quick, logging_cost, monkeypatch):
     """Four blocks of two evaluations, each after five steps."""
     written = []
-    monkeypatch.setattr("descent.folder.Log.write", lambda _, records: written.extend(int(r["step"]) for r in records))
+    monkeypatch.setattr("descent.folder.Log.write", lambda _, rows: written.extend(rows.values[:, 0].tolist()))
     run = quick("callback=[checkpoint]", "trainer.steps=40", "trainer.eval_every=5st", "trainer.log_every=2")
     blocks = logging_cost.Blocks(run, 2, [False, True, True, False])
     assert len(blocks.times()) == 4

@@ -26,7 +26,7 @@ def test_a_run_leaves_a_complete_folder(quick, folder):
     assert result.summary["status"] == "completed"
     present = {p.name for p in folder.iterdir()}
     assert present == {
-        "config.yaml", "environment.json", "metrics.jsonl", "timing.jsonl", "events.jsonl", "summary.json",
+        "config.yaml", "environment.json", "metrics.jsonl", "timing.jsonl", "events.jsonl", "spec.json", "summary.json",
         "checkpoints", "plots", "report.html", "class_report.csv", "done.json",
     }  # fmt: skip
     assert {p.name for p in (folder / "checkpoints").iterdir()} >= {"best", "step-000020"}
