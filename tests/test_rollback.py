@@ -14,6 +14,15 @@ def saved(folder) -> list[int]:
     return [row["step"] for row in Events(folder / "events.jsonl").rows() if row["event"] == "saved"]
 
 
+def test_rollback_goes_past_a_checkpoint_of_ruined_weights(quick, tmp_path):
+    """The first update ruins the weights, and they are saved: at step 2 they fail whatever the rate is."""
+    run = quick(
+        "optimizer=sgd", "optimizer.learning_rate=1e30", "schedule=constant", "trainer.nonfinite=rollback",
+        "trainer.rollback_factor=1e-32", "callback.checkpoint.every=1st", "regularization=none",
+    ).run(tmp_path / "run")  # fmt: skip
+    assert (run.summary["status"], run.summary["rollbacks"]) == ("completed", 1)
+
+
 def test_steps_that_come_again_are_saved_again(quick, folder):
     """The first update ruins the weights; after the rollback to step 0 step 1 is another one."""
     run = quick(*RUINED, "optimizer.learning_rate=1e30", "trainer.rollback_factor=1e-32").run(folder)
