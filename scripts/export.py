@@ -43,9 +43,9 @@ class ExportRun:
         require(self.format)
         try:
             experiment, built, folder = restore(self.run)
-        except UserError:
+        except UserError as error:
             experiment, built, folder = restore(self.run, data=False)
-            print("the run's data is not here: each format is tried on elements that are made up", flush=True)
+            print(f"{error}; each format is tried on elements that are made up", flush=True)
         place = Path(self.out).absolute() if self.out else folder.path / "export"
         for made in export(experiment, built, place, self.format):
             print(f"{made.path}  largest difference {made.difference:.1e}")

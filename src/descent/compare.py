@@ -16,7 +16,7 @@ import numpy as np
 from descent import display, plot
 from descent.callback import higher_is_better
 from descent.folder import write_atomic
-from descent.runs import FinishedRun, Variant, losses_differ, variants
+from descent.runs import COMPARABLE, FinishedRun, Variant, losses_differ, variants
 from descent.statistics import Estimate, band, holm, interval, log_band, paired, steps_to
 from descent.types import UserError
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FAVOURITES = ("test/accuracy", "test/loss", "test/mse", "test/mae", "val/accuracy", "val/loss")
 CURVE = "val/loss"
-CURVES = ("val/accuracy", "val/mse", "val/mae")  # in its place, where it does not compare
+NOTE = "the runs minimise different losses: val/loss and test/loss are each one's own and do not compare"
 
 
 class Standing(NamedTuple):
@@ -105,7 +105,7 @@ def compare(
     found = variants(runs)
     whole = [run for run in runs if run.summary.get("status", "completed") == "completed"] or runs  # others lack a test
     own = losses_differ(runs)
-    curve = curve or (_first(CURVES, [{k for row in run.rows for k in row} for run in whole]) if own else CURVE)
+    curve = curve or (_first(COMPARABLE, [{k for row in run.rows for k in row} for run in whole]) if own else CURVE)
     metric = metric or _first([m for m in FAVOURITES if not (own and m.endswith("/loss"))], [r.summary for r in whole])
     labels = [variant.label for variant in found]
     if baseline is not None and baseline not in labels:
@@ -117,20 +117,12 @@ def compare(
     curves = {variant.label: _curves(variant, curve) for variant in found}
     target = _target(list(curves.values()), curve) if target is None else target
     standings = [_standing(variant, curve, metric, target) for variant in found]
-    return Comparison(curve, metric, target, standings, _pairs(found, metric, baseline), curves, _note(own))
+    return Comparison(curve, metric, target, standings, _pairs(found, metric, baseline), curves, NOTE if own else "")
 
 
 def _first(names: Sequence[str], known: Sequence[Collection[str]]) -> str:
     """The first of the metrics that all have; else the validation loss."""
     return next((name for name in names if all(name in one for one in known)), CURVE)
-
-
-def _note(own: bool) -> str:
-    return (
-        "the runs minimise different losses: val/loss and test/loss are each one's own and do not compare"
-        if own
-        else ""
-    )
 
 
 def _curves(variant: Variant, name: str) -> tuple[np.ndarray, np.ndarray]:

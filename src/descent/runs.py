@@ -21,6 +21,7 @@ FOLD = "data.fold"
 REPEATS = ("seed", FOLD)
 TUNING = "tuning"  # the folder of a sweep's runs that set each variant's rate: no part of its comparison
 CHOSEN = "tuning.json"  # what they led to
+COMPARABLE = ("val/accuracy", "val/mse", "val/mae")  # mean the same whatever loss is minimised
 OUTSIDE = ("name", "tags", "logger", "resume", "resume_mismatch", "retry", "hydra")
 
 

@@ -17,6 +17,7 @@ from descent import seeds
 from descent.data import csv_file
 from descent.data.arrays import Arrays, Pair, Splitting, cut, share_of
 from descent.data.csv_file import Sheet
+from descent.data.raw_texts import SEPARATORS
 from descent.data.remembered import FILE, content
 from descent.data.verified import few
 from descent.folder import write_atomic
@@ -262,7 +263,7 @@ class Table(Splits):
         """
         kept = self.__dict__.get("_kept")
         encoding = from_plain(kept["encoding"]) if kept else self.prepare().encoding
-        separator = "\t" if path.suffix.lower() in (".tsv", ".tab") else "auto"
+        separator = SEPARATORS.get(path.suffix.lower(), "auto")
         sheet = csv_file.read("inputs", str(path), getattr(self, "encoding", "utf-8"), separator)
         if lacking := [column.name for column in encoding.columns if column.name not in sheet.columns]:
             raise UserError(f"inputs={path}: there is no column {few(lacking)}")

@@ -121,9 +121,13 @@ class Text(Splitting):
 
     def encode(self, texts: list[str]) -> np.ndarray:
         """Ids int32 [m, length] of any texts, with the vocabulary of this source."""
-        known = _given(self.vocabulary) or self.fitted.words
-        ids = {word: i for i, word in enumerate(known)}
+        ids = {word: i for i, word in enumerate(self.known)}
         return vocabulary.encode([vocabulary.words(text) for text in texts], ids, self.length)
+
+    @cached_property
+    def known(self) -> tuple[str, ...]:
+        """The word of each id; of a vocabulary that is given, without reading the texts."""
+        return _given(self.vocabulary) or self.fitted.words
 
     # --- what is fitted, and kept with a run ---
 

@@ -17,10 +17,10 @@ from rich.text import Text
 
 from descent import statistics
 from descent.callback import higher_is_better
-from descent.runs import FinishedRun, Variant, losses_differ, read, variants
+from descent.runs import COMPARABLE, FinishedRun, Variant, losses_differ, read, variants
 from descent.statistics import Estimate
 
-SHARED = ("val/accuracy", "val/mse", "val/mae", "val/loss")  # metrics that all runs on the same data have
+SHARED = (*COMPARABLE, "val/loss")  # metrics that all runs on the same data have
 
 
 class Basis(NamedTuple):
