@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from descent.model import convolution
+from descent import processor, seeds
+from descent.data import FashionMnist
+from descent.model import Cnn, computing, convolution
 from descent.model.convolution import Conv2D
+from descent.regularization import Regularization
 
 SHAPES = [[4, 7, 7, 64], [3, 8, 5, 65], [2, 1, 1, 64]]
 
@@ -49,8 +52,9 @@ def test_the_other_way_to_the_gradient_is_the_same_sum(shape: list[int], size: i
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, [2, 9, 8, 64], [2, 8, 8, 3]], ids=str)
-def test_in_bfloat16_it_is_as_right_as_keras_own(shape: list[int]):
-    """Sums are rounded on the way where a processor has no bfloat16 of its own: both are held against float32."""
+def test_in_bfloat16_it_is_as_right_as_keras_own(monkeypatch, shape: list[int]):
+    """Sums may be rounded on the way: both are held against float32."""
+    monkeypatch.setattr(processor, "multiplies_bfloat16", lambda: True)
     x, weights = given(shape, "bfloat16")
     weights = [tf.cast(tf.cast(w, "bfloat16"), "float32").numpy() for w in weights]
     settings = {"filters": 7, "kernel_size": 3, "padding": "same"}
@@ -83,9 +87,83 @@ def test_in_bfloat16_it_is_as_right_as_keras_own(shape: list[int]):
 )
 def test_where_it_is_used(monkeypatch, changes: dict[str, object], shape: list[int], dtype: str, exchanged: bool):
     calls = []
+    monkeypatch.setattr(processor, "multiplies_bfloat16", lambda: True)
     plain = convolution.exchanged
     monkeypatch.setattr(convolution, "exchanged", lambda x, w: calls.append(x) or plain(x, w))
     policy = "mixed_bfloat16" if dtype == "bfloat16" else "float32"
     layer = Conv2D(**{"filters": 7, "kernel_size": 3, "padding": "same", "dtype": policy, **changes})
     layer(tf.zeros(shape, dtype), training=True)
     assert bool(calls) == exchanged
+
+
+# --- bfloat16 on a processor without it ---------------------------------------------------------------------------
+
+EMULATED = [
+    ({}, [2, 9, 8, 5]),
+    ({"strides": 2}, [2, 9, 8, 5]),
+    ({"padding": "valid", "use_bias": False}, [2, 9, 8, 5]),
+    ({"kernel_size": 1, "activation": "relu"}, [2, 4, 4, 3]),
+    ({"filters": 64}, [2, 16, 16, 64]),
+]
+
+
+@pytest.mark.parametrize(("changes", "shape"), EMULATED, ids=str)
+def test_emulated_it_is_the_convolution_in_float32_rounded_once(monkeypatch, changes: dict, shape: list[int]):
+    """The reference: rounded operands, in float64. Rounding errs by 2^-8 at most, Winograd's sums err 1e-5."""
+    monkeypatch.setattr(processor, "multiplies_bfloat16", lambda: False)
+    settings = {"filters": 7, "kernel_size": 3, "padding": "same", **changes}
+    x, (kernel, bias) = given(shape, "bfloat16", settings["kernel_size"], settings["filters"])
+    rounded = [tf.cast(tf.cast(w, "bfloat16"), "float32").numpy() for w in (kernel, 0 * bias)]
+    weights = rounded if settings.get("use_bias", True) else rounded[:1]
+    layer, exact = Conv2D(**settings, dtype="mixed_bfloat16"), keras.layers.Conv2D(**settings, dtype="float64")
+    layer.build(shape), exact.build(shape)
+    for one in (layer, exact):
+        one.set_weights(weights)
+    wide = tf.cast(x, "float64")
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([x, wide])
+        ours, theirs = layer(x, training=True), exact(wide)
+        seed = tf.cast(tf.random.stateless_normal(ours.shape, [0, 1]), "bfloat16")
+        sums = tf.reduce_sum(ours * seed), tf.reduce_sum(theirs * tf.cast(seed, "float64"))
+    assert ours.dtype == tf.bfloat16
+    compared = [(ours, theirs), (tape.gradient(sums[0], x), tape.gradient(sums[1], wide))]
+    compared.append((tape.gradient(sums[0], layer.kernel.value), tape.gradient(sums[1], exact.kernel.value)))
+    for mine, true in compared:
+        true = true.numpy()
+        np.testing.assert_allclose(tf.cast(mine, "float64"), true, rtol=2**-8, atol=3e-5 * np.abs(true).max())
+
+
+def test_emulated_it_keeps_operands_in_two_bytes_for_the_gradient():
+    """What the backward pass reads in float32 is made there, from what came in."""
+    convolve = computing.widened(lambda x, w: tf.nn.conv2d(x, w, 1, "SAME"))
+
+    @tf.function(autograph=False)
+    def gradients(x: tf.Tensor, kernel: tf.Tensor) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch([x, kernel])
+            outputs = convolve(x, kernel)
+        return tape.gradient(outputs, [x, kernel])
+
+    x, kernel = tf.zeros([2, 8, 8, 4], "bfloat16"), tf.zeros([3, 3, 4, 4], "bfloat16")
+    operations = gradients.get_concrete_function(x, kernel).graph.get_operations()
+    forward = next(op for op in operations if op.type == "Conv2D")
+    backward = next(op for op in operations if op.type == "Conv2DBackpropFilter")
+    assert not {t.name for t in forward.inputs} & {t.name for t in backward.inputs}
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_network_in_emulated_bfloat16_is_the_one_in_bfloat16(monkeypatch, training: bool):
+    """But for the last of its eight bits, layer by layer; a wrong layer would be off by as much as the answer."""
+    x = tf.constant(np.random.default_rng(0).random([16, 28, 28, 1]), tf.float32)
+    answers = []
+    for native in (False, True):
+        monkeypatch.setattr(processor, "multiplies_bfloat16", lambda native=native: native)
+        keras.backend.clear_session()
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        with seeds.initialization(0):
+            model = Cnn(widths=(8, 16)).build(FashionMnist().spec, Regularization(dropout=0, spatial_dropout=0))
+        pools = {model.get_layer(f"pool_{i}").dtype_policy.name for i in range(2)}
+        assert pools == {"mixed_bfloat16" if native else "float32"}
+        answers.append(model(x, training=training).numpy())
+    keras.config.set_dtype_policy("float32")
+    np.testing.assert_allclose(answers[0], answers[1], rtol=0, atol=0.03 * np.abs(answers[1]).max())

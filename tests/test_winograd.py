@@ -99,6 +99,7 @@ def test_where_it_is_used(monkeypatch, instructions: str, changes: dict[str, obj
     plain = winograd.convolved
     monkeypatch.setattr(winograd, "convolved", lambda x, w: calls.append(x) or plain(x, w))
     monkeypatch.setattr(processor, "instructions", lambda: frozenset(instructions.split()))
+    monkeypatch.setattr(processor, "multiplies_bfloat16", lambda: True)
     layer = Conv2D(**{"filters": 64, "kernel_size": 3, "padding": "same", **changes})
     layer(tf.zeros(shape), training=False)
     assert not calls, "an evaluation goes forward only, where it does not pay"

@@ -126,7 +126,7 @@ def _batch(run: Experiment) -> Line:
 
 
 def _precision(run: Experiment) -> list[Line]:
-    """Convolutions in bfloat16 take half the time, as accurate, where the processor has it; ten times it where not."""
+    """Convolutions in bfloat16 take half the time, as accurate, where the processor has it; where not, more time."""
     chosen, native = run.trainer.precision, processor.multiplies_bfloat16()
     if native and getattr(run.model, "convolves", False):
         finding = f"{chosen} convolutions, on a processor with instructions for bfloat16"

@@ -34,6 +34,7 @@ class Cnn:
     initializer: Initializer = "he_normal"
 
     def build(self, spec: Spec, regularization: Regularization) -> keras.Model:
+        from descent.model import computing
         from descent.model.convolution import Conv2D
         from descent.model.layers import BatchNormalization, Dropout
 
@@ -44,7 +45,7 @@ class Cnn:
             begin = kernels(self.initializer)
             x = Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer=begin, name=f"conv_{i}")(x)
             x = BatchNormalization(name=f"norm_{i}")(x)
-            x = layers.MaxPooling2D(2, padding="same", name=f"pool_{i}")(x)
+            x = layers.MaxPooling2D(2, padding="same", name=f"pool_{i}", dtype=computing.pooling())(x)
             x = layers.ReLU(name=f"relu_{i}")(x)
             x = Dropout(rate, spatial=True, name=f"spatial_dropout_{i}")(x)
         x = layers.GlobalAveragePooling2D(name="global_pool")(x)

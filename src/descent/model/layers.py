@@ -15,6 +15,7 @@ import keras
 import tensorflow as tf
 
 from descent import replicas, seeds
+from descent.model import computing
 
 _noise: ContextVar[tf.Tensor | None] = ContextVar("noise", default=None)
 
@@ -61,7 +62,7 @@ class Dropout(keras.layers.Layer):
         # Integer bits against a threshold: the same mask with XLA and without, which floats would not give.
         bits = seeds.bits(_key(self.name), shape)
         keep = tf.cast(bits >= tf.constant(round(self.rate * 2**32), tf.uint32), inputs.dtype)
-        return inputs * keep * tf.cast(1 / (1 - self.rate), inputs.dtype)
+        return inputs * (keep * tf.cast(1 / (1 - self.rate), inputs.dtype))
 
     def noise_shape(self, rank: int) -> list[int | None]:
         """As Keras' dropout takes it: None for each axis along which masks are drawn, 1 for one that shares them."""
@@ -117,12 +118,12 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 def fused(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Normalised images [b h w c], and the mean and biased variance of each channel, in one kernel."""
-    none = tf.zeros([0])
+    none, wide = tf.zeros([0]), tf.float32 if computing.emulates(x.dtype) else x.dtype
     outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-        x=x, scale=gamma, offset=beta, mean=none, variance=none, epsilon=epsilon, is_training=True
+        x=tf.cast(x, wide), scale=gamma, offset=beta, mean=none, variance=none, epsilon=epsilon, is_training=True
     )
     count = tf.cast(tf.reduce_prod(tf.shape(x)[:3]), tf.float32)
-    return outputs, mean, variance * (count - 1) / count
+    return tf.cast(outputs, x.dtype), mean, variance * (count - 1) / count
 
 
 def synchronized(

@@ -1,0 +1,51 @@
+"""How the device at hand computes in bfloat16.
+
+Imported when a model is built, never before: it imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from descent import processor
+
+
+def on_cpu() -> bool:
+    return not tf.config.list_physical_devices("GPU")
+
+
+def emulates(dtype: tf.DType) -> bool:
+    """Whether this is bfloat16 on a CPU without instructions for it, where TensorFlow takes ten times as long."""
+    return dtype == tf.bfloat16 and on_cpu() and not processor.multiplies_bfloat16()
+
+
+def widened(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
+    """`function` of bfloat16 tensors by way of float32, as instructions for bfloat16 have it: sums of exact products,
+    rounded once, at the end.
+
+    What is kept for the gradient are the operands as they came, in two bytes each.
+    """
+
+    @tf.custom_gradient
+    def call(*operands: tf.Tensor) -> object:
+        def backward(dy: tf.Tensor) -> list[tf.Tensor]:
+            with tf.control_dependencies([dy]):  # widened anew; to keep them would take twice the memory
+                wide = [tf.cast(tf.identity(x), tf.float32) for x in operands]
+            with tf.GradientTape() as tape:
+                tape.watch(wide)
+                outputs = function(*wide)
+            gradients = tape.gradient(outputs, wide, tf.cast(dy, tf.float32))
+            return [tf.cast(gradient, x.dtype) for gradient, x in zip(gradients, operands, strict=True)]
+
+        return tf.cast(function(*(tf.cast(x, tf.float32) for x in operands)), operands[0].dtype), backward
+
+    return call
+
+
+def pooling() -> str | None:
+    """The policy of max pooling: float32, of which the maximum is the same, where that is faster; else the run's."""
+    emulated = emulates(tf.as_dtype(keras.config.dtype_policy().compute_dtype))
+    return "float32" if emulated else None
