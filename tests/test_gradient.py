@@ -42,6 +42,22 @@ def test_scaling_the_loss_changes_no_gradient(quick):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-12)
 
 
+@pytest.mark.parametrize("words", ["optimizer.frozen=dense_0", "optimizer.multipliers=[[dense_0,0]]"])
+@pytest.mark.parametrize("parts", [1, 4])
+def test_what_never_trains_has_no_gradient_and_all_others_theirs(quick, words, parts):
+    """So that it counts in no norm, no clipping, and no ascent of SAM."""
+    whole, held = (first_pass(quick, f"trainer.accumulate={parts}", *more)[1] for more in ((), (words,)))
+    assert [bool(g.any()) for g in held] == [False, False, *[True] * (len(whole) - 2)]
+    for mine, other in zip(held[2:], whole[2:], strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-7)
+
+
+def test_what_trains_later_has_its_gradient_from_the_start(quick):
+    """What the optimizer remembers of it is kept up."""
+    held = first_pass(quick, "optimizer.frozen=dense_0", "optimizer.unfreeze=0.5")[1]
+    assert all(g.any() for g in held)
+
+
 def test_updates_are_counted_once_however_many_parts(quick, folder):
     run = quick("trainer.accumulate=8", "averaging=ema", "trainer.log_every=1")
     rows = read_rows(run.run(folder).folder / "metrics.jsonl")

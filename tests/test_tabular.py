@@ -60,7 +60,7 @@ def test_a_model_of_a_standardised_target_answers_in_the_targets_unit():
 @pytest.mark.parametrize("loss", [MeanSquaredError(), Huber(delta=1.0)])
 def test_losses_are_of_standardised_targets(mean, std, loss):
     given = spec(target_mean=mean, target_std=std)
-    gradient = Gradient(model=None, spec=given, loss=loss, regularization=Regularization(), word=0)  # type: ignore[arg-type]
+    gradient = Gradient(model=None, spec=given, loss=loss, regularization=Regularization(), word=0, trained=())  # type: ignore[arg-type]
     z, t = np.random.default_rng(0).standard_normal((2, 6, 1)).astype(np.float32)
     expected = loss(tf.constant(t), tf.constant(z))
     np.testing.assert_allclose(gradient.losses(t * std + mean, z * std + mean), expected, rtol=1e-4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from etils import epy
@@ -24,6 +25,8 @@ class Gradient:
     """Gradients of `sum_i w_i loss_i / sum_i w_i + penalty` over the batch, of which each replica has a slice.
 
     Attributes:
+        trained: of each trainable variable of the model, whether the optimizer ever moves it; the gradient of one it
+            does not is zero, and takes no time.
         word: of the stream that dropout draws from (int64); a variable, so that a program serves every seed.
         accumulate: equal parts the batch is computed in, one after the other; sums are over samples, so only
             batch norm (whose statistics are those of a part) and dropout can tell.
@@ -33,6 +36,7 @@ class Gradient:
     spec: Spec
     loss: Loss
     regularization: Regularization
+    trained: Sequence[bool]
     word: tf.Variable
     accumulate: int = 1
 
@@ -83,12 +87,14 @@ class Gradient:
         from descent.model.text_layers import mixture
 
         variables = [v.value for v in self.model.trainable_variables]
+        pairs = list(zip(variables, self.trained, strict=True))
+        moving = [v for v, trained in pairs if trained]
 
         def share(values: tf.Tensor) -> tf.Tensor:
             return tf.reduce_sum(values * batch.weight) / total
 
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(variables)
+            tape.watch(moving)
             with noise(key), mixture(batch.mixture):
                 outputs = tf.cast(self.model(batch.inputs, training=True), tf.float32)
             losses = self.losses(self.regularization.soften(batch.targets), outputs)
@@ -96,7 +102,8 @@ class Gradient:
             objective = share(losses) + penalty
             scaled = objective * scale
         zero = tf.UnconnectedGradients.ZERO
-        gradients = tape.gradient(scaled, variables, unconnected_gradients=zero)
+        found = iter(tape.gradient(scaled, moving, unconnected_gradients=zero))
+        gradients = [next(found) if trained else tf.zeros(v.shape) for v, trained in pairs]
         metrics = metric.on_batch(self.spec, batch.targets, outputs)
         record = {"loss": objective, **{name: share(v) for name, v in metrics.items()}, "penalty": penalty}
         return record, [tf.convert_to_tensor(g) for g in gradients]

@@ -288,6 +288,13 @@ def adjust(
     optimizer.rate_factors, optimizer.central, optimizer.starts = tuple(factors), tuple(central), tuple(starts)
 
 
+def trained(optimizer: keras.Optimizer, variables: Sequence[keras.Variable]) -> list[bool]:
+    """Of each variable, whether the optimizer moves it, sooner or later."""
+    if not isinstance(optimizer, Adjusted):
+        return [True] * len(variables)
+    return [factor != 0 and start >= 0 for factor, start in zip(optimizer.rate_factors, optimizer.starts, strict=True)]
+
+
 def centralized(gradient: tf.Tensor) -> tf.Tensor:
     """Less its mean over the weights of each unit."""
     return gradient - tf.reduce_mean(gradient, unit_axes(gradient), keepdims=True)

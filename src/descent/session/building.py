@@ -128,12 +128,15 @@ def _state(experiment: Experiment, first: int) -> State:
 
 
 def _step(experiment: Experiment, state: State, strategy: tf.distribute.Strategy, flops: float) -> Step:
+    from descent.optimizer.rules import trained
+
     jit = experiment.trainer.jits(state.model, experiment.clock.steps, flops)
     gradient = Gradient(
         model=state.model,
         spec=experiment.data.spec,
         loss=experiment.loss,
         regularization=experiment.regularization,
+        trained=trained(state.optimizer, state.model.trainable_variables),
         word=seeds.variable(experiment.seed, "dropout"),
         accumulate=experiment.trainer.accumulate,
     )
