@@ -14,7 +14,7 @@ from pydantic import Field
 
 from descent.command import run_script
 from descent.types import Count, Record, Spec, part
-from descent.views import Views
+from descent.views import MOST, Views
 
 if TYPE_CHECKING:
     from descent.folder import RunFolder
@@ -37,6 +37,10 @@ class Evaluate:
     split: Literal["train", "validation", "test"] = "test"
     tta: Count = 1
     views: Views = "augmentation"
+
+    def __post_init__(self) -> None:
+        if self.views == "shift" and self.tta > MOST:
+            raise ValueError(f"tta={self.tta}: there are at most {MOST} views by views=shift")
 
     def __call__(self) -> None:
         from descent.config import restore

@@ -129,6 +129,7 @@ def test_the_recipe_passes_every_point(monkeypatch):
         ("early stopping", "note", ["callback.early_stopping=null"]),
         ("early stopping", "note", ["trainer.epochs=20"]),
         ("early stopping", "pass", ["trainer.epochs=21"]),
+        ("early stopping", "pass", ["trainer.epochs=1"]),
         ("checkpoints", "warning", ["callback.checkpoint=null"]),
         ("logging", "note", ["trainer.log_every=100"]),
         ("logging", "note", ["trainer.eval_every=0.5"]),

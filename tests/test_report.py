@@ -75,3 +75,13 @@ def test_classes_without_names_are_numbers():
 def test_images_of_any_number_of_channels_are_drawn(shape: tuple[int, ...]):
     pictures = np.linspace(0, 1, 2 * int(np.prod(shape))).reshape(2, *shape)
     assert plot.images(pictures, ["a", "b"], "both").axes
+
+
+@pytest.mark.parametrize("last", [2, 3, 7])
+def test_steps_of_a_short_run_have_whole_ticks(last: int):
+    """Found without `whole`: 1.0, 1.25, 1.5, ... in a run of two steps."""
+    rows = [{"step": i, "train/loss": 1 / i, "val/loss": 1 / i} for i in range(1, last + 1)]
+    rows = [row | {"train/learning_rate": 0.1, "train/grad_norm": 1.0} for row in rows]
+    for made in (plot.learning_curves(rows, None), plot.learning_rate(rows)):
+        ticks = made.axes[-1].get_xticks()
+        assert np.array_equal(ticks, np.round(ticks))

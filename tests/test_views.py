@@ -82,7 +82,7 @@ def test_mirror_images_are_views_where_they_keep_the_label():
     mirrored = dataclasses.replace(spec, mirrors=True)
     image = tf.reshape(tf.range(30 * 60 * 3), [1, 30, 60, 3])
     _, second, *_ = seen = views._shifted(mirrored, 10)
-    assert len(seen) == 10
+    assert len(seen) == 10 == views.MOST
     np.testing.assert_array_equal(second(image, 0), image[:, :, ::-1])
 
 
@@ -150,6 +150,16 @@ def test_evaluating_a_run_prints_what_its_summary_says_and_draws(folder):
     assert "val/loss" not in averaged.stdout
     assert (folder / "plots/calibration_validation_3_shift.png").exists()
     assert json.loads((folder / "summary.json").read_text()) == summary
+
+
+def test_more_views_than_there_are_is_an_error_before_anything_is_read(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    from evaluate import Evaluate
+
+    Evaluate(run=str(tmp_path), tta=10, views="shift")
+    Evaluate(run=str(tmp_path), tta=11)
+    with pytest.raises(ValueError, match=r"tta=11: there are at most 10 views by views=shift"):
+        Evaluate(run=str(tmp_path), tta=11, views="shift")
 
 
 def evaluate(*words: str) -> subprocess.CompletedProcess[str]:

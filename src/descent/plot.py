@@ -113,6 +113,7 @@ def learning_curves(rows: Rows, best_step: int | None) -> Figure:
         if best_step:
             axis.axvline(best_step, color="black", lw=0.8, ls=":", label="best weights")
         axis.set(xlabel="step", ylabel=name)
+        whole(axis)
     axes[0][0].legend()
     return made
 
@@ -160,8 +161,14 @@ def learning_rate(rows: Rows) -> Figure:
     ):
         axis.plot(*series(rows, f"train/{name}"), color=VALIDATION, lw=1.2)
         axis.set(ylabel=label, ylim=(0, None))
+        whole(axis)
     axes[1][0].set(xlabel="step")
     return made
+
+
+def whole(axes: Axes) -> None:
+    """Ticks along x at whole numbers alone, however few there are."""
+    axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
 
 
 @styled

@@ -130,7 +130,7 @@ def draw(folder: RunFolder, best_step: int, shown: Material | None = None) -> No
 def _draw_test(folder: RunFolder, shown: Material) -> None:
     targets, outputs, names = shown.targets, shown.outputs, shown.classes.tolist()
     if len(shown.pictures):
-        title = "first training batch, augmented and mixed, with its labels"
+        title = "first training batch as the model sees it, with its labels"
         plot.save(plot.images(shown.pictures, shown.captions.tolist(), title), folder.plots, "preview")
     if names:
         table = metric.confusion(targets, outputs, len(names))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Views = Literal["augmentation", "shift"]
 View = Callable[["tf.Tensor", int], "tf.Tensor"]  # raw elements [b, ...] of the batch of that number, seen anew
 FAR = 28  # a shift is one pixel in so many
+MOST = 10  # views by shifts: five places, each of them mirrored or not
 
 
 def outcome(built: Built, split: Split, count: int, kind: Views) -> Outcome:

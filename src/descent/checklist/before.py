@@ -97,9 +97,10 @@ def _early_stopping(run: Experiment) -> Line:
     if found is None:
         return Line("note", "early stopping", "off", "callback=[checkpoint,early_stopping]")
     count = len(run.trainer.evaluations(run.clock))
-    finding = f"after {found.patience} of {count} evaluations without a better {found.monitor}"
+    finding = f"after {found.patience} evaluations without a better {found.monitor}; there are {count} in all"
     advice = "it can never stop this run: lower callback.early_stopping.patience"
-    return judged(found.patience >= count, "note", "early stopping", finding, advice)
+    idle = found.patience >= count >= FEWEST_EVALUATIONS  # of fewer, logging is the line that tells
+    return judged(idle, "note", "early stopping", finding, advice)
 
 
 def _checkpoints(run: Experiment) -> Line:
@@ -112,7 +113,7 @@ def _checkpoints(run: Experiment) -> Line:
 
 def _logging(run: Experiment) -> Line:
     rows, evaluations = run.clock.steps // run.trainer.log_every, len(run.trainer.evaluations(run.clock))
-    finding = f"{rows} rows and {evaluations} evaluations in {', '.join(['metrics.jsonl', *run.logger])}"
+    finding = f"rows: {rows}, evaluations: {evaluations}; in {', '.join(['metrics.jsonl', *run.logger])}"
     few = rows < FEWEST_ROWS or evaluations < FEWEST_EVALUATIONS
     return judged(few, "note", "logging", finding, "lower trainer.log_every or trainer.eval_every for curves")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from descent.plot import APART, TRAIN, VALIDATION, figure, literal, styled
+from descent.plot import APART, TRAIN, VALIDATION, figure, literal, styled, whole
 
 if TYPE_CHECKING:
     import optuna
@@ -135,6 +135,7 @@ def history(found: Trials) -> Figure:
             axis.plot([t.number for t in found.pruned], given_up, "x", color=APART[1], ms=4, label="given up")
         axis.step(numbers, best, where="post", color="black", lw=1.0, label="best so far")
         axis.set(ylabel=name)
+        whole(axis)
         _scale(axis.set_yscale, [*values, *(given_up if not i else [])])
     axes[-1][0].set(xlabel="trial")
     made.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
