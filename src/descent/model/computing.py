@@ -22,11 +22,16 @@ def emulates(dtype: tf.DType) -> bool:
     return dtype == tf.bfloat16 and on_cpu() and not processor.multiplies_bfloat16()
 
 
-def widened(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
-    """`function` of bfloat16 tensors by way of float32, as instructions for bfloat16 have it: sums of exact products,
-    rounded once, at the end.
+def wide(x: tf.Tensor) -> tf.Tensor:
+    """The tensor as kernels are fast on it: float32 where bfloat16 is emulated."""
+    return tf.cast(x, tf.float32) if emulates(x.dtype) else x
 
-    What is kept for the gradient are the operands as they came, in two bytes each.
+
+def widened(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
+    """`function` of bfloat16 tensors by way of float32, as instructions for bfloat16 have it: sums of exact products.
+
+    The result is float32: what takes it rounds it, and a norm does so at its own end. What is kept for the gradient
+    are the operands as they came, in two bytes each.
     """
 
     @tf.custom_gradient
@@ -37,10 +42,10 @@ def widened(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
             with tf.GradientTape() as tape:
                 tape.watch(wide)
                 outputs = function(*wide)
-            gradients = tape.gradient(outputs, wide, tf.cast(dy, tf.float32))
+            gradients = tape.gradient(outputs, wide, dy)
             return [tf.cast(gradient, x.dtype) for gradient, x in zip(gradients, operands, strict=True)]
 
-        return tf.cast(function(*(tf.cast(x, tf.float32) for x in operands)), operands[0].dtype), backward
+        return function(*(tf.cast(x, tf.float32) for x in operands)), backward
 
     return call
 

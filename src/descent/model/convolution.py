@@ -33,7 +33,7 @@ class Conv2D(keras.layers.Conv2D):
         if way is None:
             return super().call(inputs)
         outputs = way(inputs, tf.convert_to_tensor(self.kernel))
-        return self.activation(outputs + self.bias if self.use_bias else outputs)
+        return self.activation(outputs + tf.cast(self.bias, outputs.dtype) if self.use_bias else outputs)
 
     def _fast(self, inputs: tf.Tensor, training: bool) -> Way | None:
         if computing.emulates(inputs.dtype):

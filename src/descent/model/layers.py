@@ -94,8 +94,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """Keras' batch norm, weights and all, with images in training going through TensorFlow's fused kernel.
 
     The kernel's running variance is unbiased (n / (n - 1)); Keras keeps the biased one, and so do we. Between replicas
-    the statistics are those of all their slices together.
+    the statistics are those of all their slices together. Inputs are taken as they come, and outputs are rounded.
     """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(autocast=False, **kwargs)
 
     def call(self, inputs: tf.Tensor, training: bool = False, mask: tf.Tensor | None = None) -> tf.Tensor:
         plain = inputs.shape.rank != 4 or self.axis not in (-1, 3) or not (self.scale and self.center)
@@ -108,7 +111,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             outputs, mean, biased = synchronized(inputs, gamma, beta, self.moving_mean.value, self.epsilon)
         for running, now in ((self.moving_mean, mean), (self.moving_variance, biased)):
             running.assign(self.momentum * running.value + (1 - self.momentum) * now)
-        return outputs
+        return tf.cast(outputs, self.compute_dtype)
 
     def _moments(self, inputs: tf.Tensor, mask: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
         if replicas.number() == 1 or mask is not None:
@@ -118,12 +121,12 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 def fused(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Normalised images [b h w c], and the mean and biased variance of each channel, in one kernel."""
-    none, wide = tf.zeros([0]), tf.float32 if computing.emulates(x.dtype) else x.dtype
+    none = tf.zeros([0])
     outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-        x=tf.cast(x, wide), scale=gamma, offset=beta, mean=none, variance=none, epsilon=epsilon, is_training=True
+        x=computing.wide(x), scale=gamma, offset=beta, mean=none, variance=none, epsilon=epsilon, is_training=True
     )
     count = tf.cast(tf.reduce_prod(tf.shape(x)[:3]), tf.float32)
-    return tf.cast(outputs, x.dtype), mean, variance * (count - 1) / count
+    return outputs, mean, variance * (count - 1) / count
 
 
 def synchronized(
