@@ -98,6 +98,18 @@ def test_bfloat16_is_for_convolutions_on_processors_that_have_it(monkeypatch, ov
     assert status(checklist.before(compose(*overrides)), "precision") == ("warning" if expected == "pass" else None)
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [("flags: sse avx2", False), ("flags: avx512f avx512_bf16", True), ("flags: amx_bf16", True),
+     ("Features: fp asimd bf16", True), ("Features: fp asimd", False), ("model: unknown", False)],
+)  # fmt: skip
+def test_processors_tell_whether_they_multiply_bfloat16(monkeypatch, line: str, expected: bool):
+    key, words = line.split(": ")
+    monkeypatch.setattr(processor, "_line", lambda wanted: words if wanted == key else "")
+    monkeypatch.setattr(processor, "instructions", processor.instructions.__wrapped__)
+    assert processor.multiplies_bfloat16() == expected
+
+
 def test_bfloat16_is_no_matter_of_the_processor_beside_a_gpu(monkeypatch):
     monkeypatch.setattr(processor, "multiplies_bfloat16", lambda: False)
     monkeypatch.setattr(environment, "device", lambda: "NVIDIA H100")

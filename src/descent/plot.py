@@ -183,6 +183,7 @@ def schedules(curves: Mapping[str, np.ndarray]) -> Figure:
     limits = {"xlim": (0, max(map(len, curves.values()))), "ylim": (0, 1.05 * max(map(np.max, curves.values())) or 1)}
     for axis in axes.flat:
         axis.set(**limits)
+        whole(axis)
     (_overlaid if few and len(curves) > 1 else _panels)(made, axes, curves)
     made.supxlabel("step", fontsize="medium")
     made.supylabel("learning rate", fontsize="medium")

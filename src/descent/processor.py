@@ -15,12 +15,12 @@ def name() -> str:
 
 @functools.cache
 def instructions() -> frozenset[str]:
-    """The instruction sets of an x86 processor, as in `avx2`; empty for others, and where nobody tells."""
-    return frozenset(_line("flags").split())
+    """The instruction sets of an x86 or ARM processor, as in `avx2`; empty where nobody tells."""
+    return frozenset((_line("flags") or _line("Features")).split())
 
 
 def multiplies_bfloat16() -> bool:
-    return not instructions().isdisjoint({"avx512_bf16", "amx_bf16"})
+    return not instructions().isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
 
 
 def _line(key: str) -> str:

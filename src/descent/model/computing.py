@@ -28,7 +28,7 @@ def wide(x: tf.Tensor) -> tf.Tensor:
 
 
 def widened(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
-    """`function` of bfloat16 tensors by way of float32, as instructions for bfloat16 have it: sums of exact products.
+    """`function` of bfloat16 tensors by way of float32, as instructions for bfloat16 have it: products are not rounded.
 
     The result is float32: what takes it rounds it, and a norm does so at its own end. What is kept for the gradient
     are the operands as they came, in two bytes each.

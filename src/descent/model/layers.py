@@ -104,6 +104,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         plain = inputs.shape.rank != 4 or self.axis not in (-1, 3) or not (self.scale and self.center)
         if plain or not training or not self.trainable:
             return super().call(inputs, training=training, mask=mask)
+        inputs = computing.wide(inputs)
         gamma, beta = (tf.cast(v.value, tf.float32) for v in (self.gamma, self.beta))
         if replicas.number() == 1:
             outputs, mean, biased = fused(inputs, gamma, beta, self.epsilon)
@@ -123,7 +124,7 @@ def fused(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) -> tu
     """Normalised images [b h w c], and the mean and biased variance of each channel, in one kernel."""
     none = tf.zeros([0])
     outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-        x=computing.wide(x), scale=gamma, offset=beta, mean=none, variance=none, epsilon=epsilon, is_training=True
+        x=x, scale=gamma, offset=beta, mean=none, variance=none, epsilon=epsilon, is_training=True
     )
     count = tf.cast(tf.reduce_prod(tf.shape(x)[:3]), tf.float32)
     return outputs, mean, variance * (count - 1) / count

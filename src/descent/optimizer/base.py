@@ -60,8 +60,8 @@ class Optimizer:
             first that matches counts.
         frozen: regular expression of variable paths: these keep their weights, bit for bit, until `unfreeze`. What the
             rule remembers of their gradients is kept up meanwhile, so that their first step is no leap. Statistics of
-            batch normalisation, which no gradient moves, are not held. What never trains counts in no gradient norm,
-            clipping or sharpness, and takes no time of the backward pass.
+            batch normalisation, which no gradient moves, are not held. What never trains has no gradient: it counts
+            in no norm, clipping or sharpness.
         unfreeze: length of the run, in updates, after which they train as the others; 1: never.
     """
 
