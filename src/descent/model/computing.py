@@ -38,11 +38,11 @@ def widened(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
     def call(*operands: tf.Tensor) -> object:
         def backward(dy: tf.Tensor) -> list[tf.Tensor]:
             with tf.control_dependencies([dy]):  # widened anew; to keep them would take twice the memory
-                wide = [tf.cast(tf.identity(x), tf.float32) for x in operands]
+                given = [tf.cast(tf.identity(x), tf.float32) for x in operands]
             with tf.GradientTape() as tape:
-                tape.watch(wide)
-                outputs = function(*wide)
-            gradients = tape.gradient(outputs, wide, dy)
+                tape.watch(given)
+                outputs = function(*given)
+            gradients = tape.gradient(outputs, given, dy)
             return [tf.cast(gradient, x.dtype) for gradient, x in zip(gradients, operands, strict=True)]
 
         return function(*(tf.cast(x, tf.float32) for x in operands)), backward
